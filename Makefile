@@ -1,0 +1,100 @@
+# Needs Python 3.11 or newer and make; brings all the rest into .venv and the user's cache. `make help` lists what there is.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/sh
+# What a developer's shell may hold and would lead the project's own Python astray.
+unexport PYTHONPATH PYTHONHOME
+
+PY := .venv/bin/python
+UV := .venv/uv/bin/uv
+UV_VERSION := 0.13.9
+PIP := $(PY) -m pip --disable-pip-version-check
+
+# A stamp is named after the content that it stands for: no clock and no checkout can make a stale one look fresh.
+sum = $(firstword $(shell cat $(1) | cksum))
+MADE := .venv/.made
+DEV := .venv/.dev-$(call sum,requirements/dev.txt)
+TEST := .venv/.test-$(call sum,requirements/test.txt)
+PROJECT := .venv/.project-$(call sum,pyproject.toml)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(DEV) $(PROJECT) kafka ## see it work: real Kafka and PostgreSQL, a registration from request to event
+	@.venv/bin/registration demo
+
+.PHONY: dev
+dev: $(DEV) $(PROJECT) kafka ## run everything in the foreground, until Ctrl-C
+	@.venv/bin/registration dev
+
+.PHONY: test
+test: $(TEST) $(PROJECT) kafka ## run every test; ARGS="-k word" chooses
+	@$(PY) -m pytest --basetemp=.venv/pytest $(ARGS)
+
+.PHONY: lint
+lint: $(TEST) $(PROJECT) ## check style, types and who may import whom
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+.PHONY: bench
+bench: $(TEST) $(PROJECT) kafka ## measure the pace on this machine
+	@$(PY) -m benchmarks $(ARGS)
+
+.PHONY: lock
+lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kafka's jars
+	@set -e; compile="$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml"; \
+	$$compile -o requirements/run.txt; \
+	$$compile --group dev -c requirements/run.txt -o requirements/dev.txt; \
+	$$compile --group test -c requirements/dev.txt -o requirements/test.txt
+	@$(PY) -m worker.dev.jars --lock
+
+.PHONY: clean
+clean: ## remove what the targets above made in this folder
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A second or less when all is there, and then without a connection.
+.PHONY: kafka
+kafka: $(DEV) $(PROJECT)
+	@$(PY) -m worker.dev.prepare
+
+$(PROJECT): $(DEV)
+	@rm -f .venv/.project-*
+	@$(PIP) install -q --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(MADE)
+	@rm -f .venv/.dev-* .venv/.test-*
+	@echo "Installing what the project needs (once) ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The tests' list holds the developers', in the same versions.
+$(TEST): $(MADE)
+	@rm -f .venv/.dev-* .venv/.test-*
+	@echo "Installing what the project and its tests need (once) ..."
+	@$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $(DEV) $@
+
+# Also anew when the Python it was made with is gone.
+$(MADE): $(if $(wildcard $(PY)),,again)
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then echo "error: this needs Python 3.11 or newer, and found none as python3, python3.14, ..., python3.11" >&2; exit 1; fi; \
+	if ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo "error: $$python has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; fi; \
+	echo "Making .venv with $$($$python --version) ..."; \
+	$$python -m venv --clear .venv && touch $@
+
+.PHONY: again
+again:
+
+$(UV): $(MADE)
+	@$(PY) -m venv --clear .venv/uv
+	@.venv/uv/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)

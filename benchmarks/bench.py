@@ -1,0 +1,131 @@
+"""The bench: every contender in turn, round after round, so that the machine's noise meets all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.contenders import FASTSTREAM, WORKER, Contender
+from benchmarks.run import FROZEN_TEMPLATE, WORKER_TEMPLATE, Entry, Result, registration, run
+from benchmarks.servers import Servers
+
+PROCESSES: Final = (1, 2)
+EXPLORING_ROUNDS: Final = 2
+"""In these each contender runs with every number of processes; afterwards with the one that suits it better."""
+BROKER_WARMING_RECORDS: Final = 1000
+_STEP: Final = 4  # the limit divides its records by processes and connections
+_HERE: Final = Path(__file__).parent
+_CATALOGUE: Final = _HERE.parent / "worker" / "dev" / "catalogue" / "development.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is run: the fastest are given `records`, for `rounds` rounds."""
+
+    contenders: Sequence[Contender]
+    records: int
+    rounds: int
+
+    def records_of(self, contender: Contender) -> int:
+        """Return how many records a contender is given."""
+        return max(int(self.records * contender.share) // _STEP * _STEP, _STEP)
+
+    def runs(self) -> int:
+        """Return how many runs there are."""
+        exploring = min(self.rounds, EXPLORING_ROUNDS)
+        return len(self.contenders) * (exploring * len(PROCESSES) + self.rounds - exploring)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a contender's runs showed, with the number of processes that suits it best; every figure is a median."""
+
+    contender: Contender
+    processes: int
+    records: int
+    per_s: float
+    cpu_us: dict[str, float]
+    runs_per_s: list[float]
+    others_per_s: dict[int, float]
+
+
+async def prepare(servers: Servers, contenders: Sequence[Contender]) -> None:
+    """Make the databases that each run's is copied from: the frozen schema, and the worker's own with its catalogue."""
+    await servers.make_database(FROZEN_TEMPLATE)
+    await servers.execute((_HERE / "frozen" / "schema.sql").read_text(), FROZEN_TEMPLATE)
+    if WORKER in contenders:
+        await prepare_worker(servers)
+
+
+async def prepare_worker(servers: Servers) -> None:
+    """Make the database that the worker's are copied from, by its own commands."""
+    await servers.make_database(WORKER_TEMPLATE)
+    await registration(servers, WORKER_TEMPLATE, "migrate")
+    await registration(servers, WORKER_TEMPLATE, "catalogue", "apply", str(_CATALOGUE), "--yes")
+
+
+async def measure(servers: Servers, plan: Plan, console: Console) -> list[Standing]:
+    """
+    Run the plan.
+
+    Args:
+        servers: prepared.
+        plan: what to run.
+        console: shows the progress.
+    Raises:
+        FailedRunError: a run did not do all its work.
+    """
+    results: list[Result] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("warming Kafka", total=plan.runs())
+        # A JVM that has just started is slow at everything; the first contender would pay for all.
+        await run(servers, Entry(FASTSTREAM, 1, BROKER_WARMING_RECORDS))
+        for number in range(plan.rounds):
+            for contender in plan.contenders:
+                for processes in _choices(results, contender, number):
+                    progress.update(task, description=f"round {number + 1} of {plan.rounds}: {contender.name} in {processes}")
+                    result = await run(servers, Entry(contender, processes, plan.records_of(contender)))
+                    results.append(result)
+                    progress.advance(task)
+                    console.print(f"round {number + 1}  {contender.name:16} {processes} process{'es' * (processes > 1):2} {result.per_s:9,.0f}/s")
+    return [standing(results, contender) for contender in plan.contenders]
+
+
+def _choices(results: Sequence[Result], contender: Contender, number: int) -> Sequence[int]:
+    return PROCESSES if number < EXPLORING_ROUNDS else (_best(results, contender),)
+
+
+def _best(results: Sequence[Result], contender: Contender) -> int:
+    return max(PROCESSES, key=lambda processes: median(_paces(results, contender, processes) or [0.0]))
+
+
+def _paces(results: Sequence[Result], contender: Contender, processes: int) -> list[float]:
+    return [each.per_s for each in _of(results, contender, processes)]
+
+
+def _of(results: Sequence[Result], contender: Contender, processes: int) -> list[Result]:
+    return [each for each in results if each.entry.contender is contender and each.entry.processes == processes]
+
+
+def standing(results: Sequence[Result], contender: Contender) -> Standing:
+    """Sum up a contender's runs."""
+    best = _best(results, contender)
+    mine = _of(results, contender, best)
+    others = {processes: median(paces) for processes in PROCESSES if processes != best and (paces := _paces(results, contender, processes))}
+    cpu = [each.cpu_us() for each in mine]
+    return Standing(
+        contender=contender,
+        processes=best,
+        records=mine[0].entry.records,
+        per_s=median(each.per_s for each in mine),
+        cpu_us={group: median(each[group] for each in cpu) for group in cpu[0]},
+        runs_per_s=[each.per_s for each in mine],
+        others_per_s=others,
+    )

@@ -1,0 +1,98 @@
+"""The answer at rest: one registration at a time over HTTP, from POST to 201, on `registration dev`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+
+from benchmarks.frozen.backlog import commands
+from benchmarks.servers import FailedRunError
+from worker.dev.process import Child, until
+
+PATH: Final = "/api/v2.1/customers/individual/register"
+PASSWORD: Final = "Lantern-Orchard-41"  # noqa: S105 - nobody's
+READY_WITHIN_S: Final = 120.0
+STOP_WITHIN_S: Final = 30.0
+ANSWER_WITHIN_S: Final = 15.0
+WARM_REQUESTS: Final = 10
+CREATED: Final = 201
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long each registration took, in milliseconds."""
+
+    took_ms: list[float]
+
+    def document(self) -> dict[str, object]:
+        """Return it for the JSON line."""
+        return {
+            "requests": len(self.took_ms),
+            "median_ms": round(median(self.took_ms), 1),
+            "p95_ms": round(quantiles(self.took_ms, n=20)[-1], 1),
+            "slowest_ms": round(max(self.took_ms), 1),
+        }
+
+
+async def rest(requests: int, folder: Path, console: Console) -> Rest:
+    """
+    Register customers one after the other.
+
+    Args:
+        requests: how many are measured.
+        folder: takes the log.
+        console: shows the progress.
+    Raises:
+        FailedRunError: the stack did not start, or an answer was not 201.
+    """
+    log = folder / "dev.log"
+    child = Child([sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"], log=log, death_signal=signal.SIGTERM)
+    try:
+        console.print("starting `registration dev`")
+        await until(lambda: _ready_line(child) is not None or not child.running, READY_WITHIN_S)
+        ready = _ready_line(child)
+        if ready is None:
+            msg = f"`registration dev` did not get ready:\n{child.last_lines()}"
+            raise FailedRunError(msg)
+        headers = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
+        took_ms = []
+        async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=ANSWER_WITHIN_S) as client:
+            for body in _bodies(WARM_REQUESTS + requests):
+                began = time.perf_counter()
+                answer = await client.post(PATH, json=body)
+                took_ms.append((time.perf_counter() - began) * 1000)
+                if answer.status_code != CREATED:
+                    msg = f"a registration was answered {answer.status_code}: {answer.text[:300]}"
+                    raise FailedRunError(msg)
+        return Rest(took_ms[WARM_REQUESTS:])
+    finally:
+        child.signal(signal.SIGTERM)
+        await asyncio.shield(child.ended(STOP_WITHIN_S))
+        child.kill()
+
+
+def _ready_line(child: Child) -> dict[str, Any] | None:
+    """Find the one line that says where everything is."""
+    for text in child.output().splitlines():
+        if text.startswith("{") and '"http"' in text and '"token"' in text:
+            found: dict[str, Any] = json.loads(text)
+            return found
+    return None
+
+
+def _bodies(count: int) -> Iterator[dict[str, Any]]:
+    for command in commands(0, count):
+        body: dict[str, Any] = json.loads(command.value)["customer"]
+        body["password"] = body["matchingPassword"] = body["individualCustomer"]["user"]["password"] = PASSWORD
+        yield body

@@ -1,0 +1,337 @@
+"""One run of one contender: fresh database and topics, started and warm, then the gate opens; afterwards all is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+import psutil
+
+from benchmarks.contenders import PARTITIONS, WORKER, Contender
+from benchmarks.frozen.backlog import commands
+from benchmarks.frozen.contest import GATE, Contest
+from benchmarks.preload import Preload
+from benchmarks.servers import FailedRunError, Reader, Servers, cpu_s
+from worker.dev.process import Child
+
+READY_WITHIN_S: Final = 45.0
+DONE_WITHIN_S: Final = 240.0
+SETTLE_S: Final = 0.3
+POLL_S: Final = 0.05
+STOP_WITHIN_S: Final = 20.0
+FROZEN_TEMPLATE: Final = "benchmark_frozen"
+WORKER_TEMPLATE: Final = "benchmark_worker"
+WORKER_TOPICS: Final = ("customer.registration.commands.v1", "customer.registration.events.v1", "customer.registration.dead-letters.v1")
+LIMIT_CONNECTIONS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is run: who, in how many processes, with how many records."""
+
+    contender: Contender
+    processes: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run showed. Times in seconds; processor time is that between the gate and the last record."""
+
+    entry: Entry
+    duration_s: float
+    python_s: float
+    postgres_s: float
+    kafka_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Registrations a second."""
+        return self.entry.records / self.duration_s
+
+    def cpu_us(self) -> dict[str, float]:
+        """Return the processor time for one registration in µs, by group of processes."""
+        spent = {"python": self.python_s, "postgres": self.postgres_s, "kafka": self.kafka_s}
+        return {group: seconds / self.entry.records * 1e6 for group, seconds in spent.items()}
+
+
+class Processes:
+    """A contender's processes; none is left when the block ends."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    def start(self, arguments: list[str], environment: Mapping[str, str], servers: Servers) -> Child:
+        """Start one of them."""
+        log = servers.folder / f"{servers.number():03}-{arguments[-1].rpartition('.')[2]}.log"
+        with _environment(environment):
+            child = Child([sys.executable, "-m", *arguments], log=log, death_signal=signal.SIGKILL)
+        self._children.append(child)
+        return child
+
+    def cpu_s(self) -> float:
+        """Return their processor time so far, their own children's too."""
+        return sum(cpu_s(child.pid) for child in self._children)
+
+    def check(self) -> None:
+        """
+        See that all of them run.
+
+        Raises:
+            FailedRunError: one has ended.
+        """
+        for child in self._children:
+            if not child.running:
+                msg = f"{child.name} ended with exit code {child.exit_code}:\n{child.last_lines()}"
+                raise FailedRunError(msg)
+
+    def last_lines(self) -> str:
+        """Return the ends of their logs."""
+        return "\n".join(child.last_lines() for child in self._children)
+
+    async def stop(self) -> None:
+        """End them in order, and by force what does not end."""
+        try:
+            for child in self._children:
+                child.signal(signal.SIGTERM)
+            for child in self._children:
+                await child.ended(STOP_WITHIN_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End them at once, with what they have started."""
+        below = []
+        for child in self._children:
+            with suppress(psutil.NoSuchProcess):
+                if child.running:
+                    below += psutil.Process(child.pid).children(recursive=True)
+            child.kill()
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@contextmanager
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    """Have variables in our own environment while a child inherits it."""
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+async def wait(condition: Callable[[], Awaitable[bool]], within_s: float, processes: Processes, what: str) -> None:
+    """
+    Wait for a condition while all processes run.
+
+    Raises:
+        FailedRunError: it does not come true in time.
+    """
+    deadline = time.monotonic() + within_s
+    while not await condition():
+        processes.check()
+        if time.monotonic() > deadline:
+            msg = f"{what}: not in {within_s:g} s; the last lines:\n{processes.last_lines()}"
+            raise FailedRunError(msg)
+        await asyncio.sleep(POLL_S)
+
+
+async def run(servers: Servers, entry: Entry) -> Result:
+    """
+    Measure one contender once.
+
+    Raises:
+        FailedRunError: it did not store and tell every registration, each once.
+    """
+    name = f"run_{servers.number()}"
+    worker = entry.contender is WORKER
+    try:
+        await servers.make_database(name, WORKER_TEMPLATE if worker else FROZEN_TEMPLATE)
+        if not entry.contender.consumes:
+            return await _run_from_memory(servers, entry, name)
+        return await _run_from_topic(servers, entry, name)
+    finally:
+        with suppress(asyncpg.PostgresError, OSError):
+            await servers.drop_database(name)
+
+
+async def _run_from_topic(servers: Servers, entry: Entry, name: str) -> Result:
+    """Measure one that consumes: from the commit that shows the backlog to the last event's append."""
+    warm, records = entry.contender.warm, entry.records
+    async with AsyncExitStack() as ending:
+        topics = await _topics(servers, entry, name)
+        ending.push_async_callback(servers.drop_topics, topics)
+        reader = await ending.enter_async_context(servers.reader())
+        preload = await ending.enter_async_context(Preload(servers.kafka, topics[0], PARTITIONS))
+        await preload.load(commands(0, warm), commands(warm, records))
+        processes = Processes()
+        ending.callback(processes.kill)
+        _start(servers, entry, name, topics, processes)
+        group = name if entry.contender is WORKER else topics[0]
+
+        async def assigned() -> bool:
+            return await servers.members(group) == entry.processes
+
+        async def told(count: int) -> bool:
+            return await reader.count(topics[1]) >= count
+
+        await wait(assigned, READY_WITHIN_S, processes, "partitions assigned")
+        await preload.show_warm()
+        await wait(lambda: told(warm), READY_WITHIN_S, processes, "the first records done")
+        await servers.execute("CHECKPOINT")
+        await asyncio.sleep(SETTLE_S)
+        before = _cpu(servers, processes)
+        began_at = await preload.show_backlog()
+        await wait(lambda: told(warm + records), DONE_WITHIN_S, processes, "all records done")
+        spent = tuple(now - then for now, then in zip(_cpu(servers, processes), before, strict=True))
+        await processes.stop()
+        ended_at = await _check_events(reader, topics[1], warm + records)
+        await _check_rows(servers, entry, name, warm + records)
+        return Result(entry, ended_at - began_at, *spent)
+
+
+async def _run_from_memory(servers: Servers, entry: Entry, name: str) -> Result:
+    """Measure the limit: from the gate's opening to the last commit."""
+    processes = Processes()
+    gate = await asyncpg.connect(servers.url(name))
+    try:
+        await gate.execute("SELECT pg_advisory_lock($1)", GATE)
+        children = [_start_limit(servers, entry, name, index, processes) for index in range(entry.processes)]
+
+        async def waiting() -> bool:
+            count = await gate.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return bool(count == entry.processes)
+
+        async def ended() -> bool:
+            return all("ended_at" in child.output() for child in children)
+
+        await wait(waiting, READY_WITHIN_S, processes, "rows made")
+        await gate.execute("CHECKPOINT")
+        await asyncio.sleep(SETTLE_S)
+        before = _cpu(servers, processes)
+        began_at = time.time()
+        await gate.execute("SELECT pg_advisory_unlock($1)", GATE)
+        await wait(ended, DONE_WITHIN_S, processes, "all rows stored")
+        spent = tuple(now - then for now, then in zip(_cpu(servers, processes), before, strict=True))
+        ended_at = max(json.loads(child.output())["ended_at"] for child in children)
+    finally:
+        processes.kill()
+        gate.terminate()
+    await _check_rows(servers, entry, name, entry.contender.warm + entry.records)
+    return Result(entry, ended_at - began_at, *spent)
+
+
+async def _topics(servers: Servers, entry: Entry, name: str) -> list[str]:
+    """Make the topics of a run: the worker's have fixed names and are made by its own command."""
+    if entry.contender is not WORKER:
+        topics = [f"{name}.commands", f"{name}.events"]
+        await servers.make_topics(topics)
+        return topics
+    await servers.drop_topics(WORKER_TOPICS)
+    await registration(servers, name, "migrate")
+    return list(WORKER_TOPICS)
+
+
+def _start(servers: Servers, entry: Entry, name: str, topics: list[str], processes: Processes) -> None:
+    module = entry.contender.module
+    if module is None:
+        arguments = ["worker", "worker", "--processes", str(entry.processes)]
+        processes.start(arguments, worker_environment(servers, name), servers)
+        return
+    contest = Contest(servers.kafka, servers.url(name), *topics, first=0, warm=0, records=0, process=0, connections=0)
+    for _ in range(entry.processes):
+        processes.start([module], contest.environment(), servers)
+
+
+def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processes: Processes) -> Child:
+    """Start one of the limit's processes; together they always have the same number of connections."""
+    warm, records = entry.contender.warm // entry.processes, entry.records // entry.processes
+    contest = Contest(
+        servers.kafka,
+        servers.url(name),
+        "limit.commands",
+        "limit.events",
+        first=index * (warm + records),
+        warm=warm,
+        records=records,
+        process=index,
+        connections=LIMIT_CONNECTIONS // entry.processes,
+    )
+    return processes.start([str(entry.contender.module)], contest.environment(), servers)
+
+
+def worker_environment(servers: Servers, database: str) -> dict[str, str]:
+    """Return the settings with which the worker's commands join these servers."""
+    return {
+        "REGISTRATION_KAFKA_BOOTSTRAP": servers.kafka,
+        "REGISTRATION_DATABASE_URL": servers.url(database),
+        "REGISTRATION_GROUP": database,
+        "REGISTRATION_SEALING_KEYS": f"benchmark:{base64.b64encode(bytes(range(32))).decode()}",
+        "REGISTRATION_TOPIC_PARTITIONS": str(PARTITIONS),
+        "REGISTRATION_ADMIN_PORT": "0",
+    }
+
+
+async def registration(servers: Servers, database: str, *arguments: str) -> None:
+    """
+    Run one of the worker's commands to its end.
+
+    Raises:
+        FailedRunError: it failed.
+    """
+    processes = Processes()
+    try:
+        child = processes.start(["worker", *arguments], worker_environment(servers, database), servers)
+        ended = await child.ended(READY_WITHIN_S)
+    finally:
+        processes.kill()
+    if not ended or child.exit_code:
+        msg = f"registration {' '.join(arguments)} failed:\n{child.last_lines()}"
+        raise FailedRunError(msg)
+
+
+def _cpu(servers: Servers, processes: Processes) -> tuple[float, float, float]:
+    return processes.cpu_s(), servers.postgres_cpu_s(), servers.kafka_cpu_s()
+
+
+async def _check_events(reader: Reader, topic: str, expected: int) -> float:
+    """Read every event, see that each is there once, and return when the last one was appended, in seconds since 1970."""
+    events = await reader.records(topic, expected)
+    facts = {dict(event.headers)["ce_id"] for event in events}
+    if not len(events) == len(facts) == expected:
+        msg = f"{len(events)} events of {len(facts)} registrations were told instead of {expected}"
+        raise FailedRunError(msg)
+    return float(max(event.timestamp for event in events)) / 1000
+
+
+async def _check_rows(servers: Servers, entry: Entry, name: str, expected: int) -> None:
+    """See that every table has its row for each registration, and where there is an outbox that it is empty, or all but."""
+    for table in ("registrations", "customers", "persons", "users", "decisions"):
+        await _check_count(servers, name, f"SELECT count(*) FROM {table}", expected)  # noqa: S608 - names from here
+    if entry.contender is WORKER:
+        await _check_count(servers, name, "SELECT count(*) FROM outbox", 0)
+        moved = await servers.fetchval(name, "SELECT sum(next_offset) FROM kafka_offsets")
+        if moved < expected:
+            msg = f"kafka_offsets stands at {moved} records instead of {expected}"
+            raise FailedRunError(msg)
+
+
+async def _check_count(servers: Servers, name: str, sql: str, expected: int) -> Any:  # noqa: ANN401
+    found = await servers.fetchval(name, sql)
+    if found != expected:
+        msg = f"{sql}: {found} instead of {expected}"
+        raise FailedRunError(msg)

@@ -1,0 +1,221 @@
+"""A small cluster of real processes that a test may break: Kafka, PostgreSQL, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests import commands
+from tests.conftest import SEALING_KEYS, settings_of
+from worker import app
+from worker.dev.embedded import Stack, embedded_stack
+from worker.dev.process import Child, temporary_folder
+from worker.dev.stack import CATALOGUE
+from worker.errors import UnavailableError
+from worker.kafka import OutMessage, Producer
+from worker.operate import catalogue
+from worker.postgres import connect
+
+DEADLINE_S: Final = 60.0
+SESSION_S: Final = 3.0
+POLL_S: Final = 0.05
+_SETTINGS: Final = {
+    "REGISTRATION_SEALING_KEYS": SEALING_KEYS,
+    "REGISTRATION_SESSION_TIMEOUT_S": str(SESSION_S),
+    "REGISTRATION_HEARTBEAT_INTERVAL_S": "0.3",
+    "REGISTRATION_REBALANCE_TIMEOUT_S": "6",
+    "REGISTRATION_LOOK_INTERVAL_S": "0.3",
+    "REGISTRATION_PRODUCE_TIMEOUT_S": "3",
+    "REGISTRATION_BATCH_TIMEOUT_S": "4",
+    "REGISTRATION_BATCH_MAX_RECORDS": "50",
+    "REGISTRATION_ADMIN_PORT": "0",
+}
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The servers, the workers that run, and how many commands were sent."""
+
+    servers: Stack
+    folder: Path
+    environment: Mapping[str, str]
+    producer: Producer
+    workers: list[Child] = field(default_factory=list)
+    sent: int = 0
+    started: int = 0
+
+    def start_worker(self) -> Child:
+        """Start a worker process; its log is `worker-N.log`."""
+        self.started += 1
+        child = self._run("worker", log=self.folder / f"worker-{self.started}.log", death_signal=signal.SIGKILL)
+        self.workers.append(child)
+        return child
+
+    def kill_worker(self, child: Child) -> None:
+        """End a worker as a power cut would."""
+        child.kill()
+        self.workers.remove(child)
+
+    async def send(self, count: int) -> None:
+        """Send commands of new people, with some repeats and some emails that are taken, as often as Kafka takes."""
+        messages: list[OutMessage] = []
+        for number in range(count):
+            email = commands.email_of(number)
+            data = commands.data(email)
+            messages.append(commands.message(data))
+            if number % 10 == 0:
+                messages.append(commands.message(data))
+            if number % 15 == 0:
+                messages.append(commands.message({**commands.data(email)}))
+            if number % 40 == 0:
+                messages.append(commands.message(b"not a command"))
+        await self.producer.send_all(messages)
+        self.sent += len(messages)
+
+    async def stream(self, stop: asyncio.Event, chunk: int = 40, pause_s: float = 0.05) -> None:
+        """Send until told to stop; what Kafka did not acknowledge is not sent again, whoever has it counts it."""
+        while not stop.is_set():
+            try:
+                await self.send(chunk)
+            except UnavailableError:
+                continue
+            await asyncio.sleep(pause_s)
+
+    async def done(self, within_s: float = DEADLINE_S) -> float:
+        """Wait until every command on the topic is done and the outbox is empty; return the seconds that it took."""
+        begun = time.monotonic()
+
+        async def is_done() -> bool:
+            done, rows = await self._progress()
+            return done >= await self._log_end() and rows == 0
+
+        await self.eventually(is_done, "all commands done and the outbox empty", within_s)
+        return time.monotonic() - begun
+
+    async def progress_beyond(self, offset_sum: int, within_s: float = DEADLINE_S) -> float:
+        """Wait until more commands are done than that; return the seconds that it took."""
+        begun = time.monotonic()
+
+        async def has_moved() -> bool:
+            done, _ = await self._progress()
+            return done > offset_sum
+
+        await self.eventually(has_moved, "work goes on", within_s)
+        return time.monotonic() - begun
+
+    async def done_count(self) -> int:
+        """Return how many records are done, over all partitions."""
+        done, _ = await self._progress()
+        return done
+
+    async def eventually(self, condition: Callable[[], Awaitable[bool]], what: str, within_s: float = DEADLINE_S) -> None:
+        """Wait for a condition; a server that is away just now is no failure."""
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                if await condition():
+                    return
+            except UnavailableError:
+                pass
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not in {within_s:g} s: {what}\n{self.logs()}")
+            await asyncio.sleep(POLL_S)
+
+    async def verify(self) -> dict[str, Any]:
+        """Return the report of `registration verify`; fail where a promise does not hold."""
+        child = self._run("verify", "--json", "--settle-s", "10", log=self.folder / "verify.log", death_signal=signal.SIGKILL)
+        try:
+            ended = await child.ended(DEADLINE_S)
+        finally:
+            child.kill()
+        assert ended, f"verify did not end:\n{child.last_lines()}"
+        assert child.exit_code == 0, child.output()
+        report: dict[str, Any] = json.loads(child.output().splitlines()[-1])
+        return report
+
+    def logs(self) -> str:
+        """Return the last lines of every worker that runs."""
+        return "\n".join(f"--- worker {child.pid}\n{child.last_lines()}" for child in self.workers)
+
+    def _run(self, *arguments: str, log: Path, death_signal: signal.Signals) -> Child:
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return Child(
+            ["/usr/bin/env", *variables, sys.executable, "-m", "worker", *arguments], log=log, death_signal=death_signal
+        )
+
+    async def _progress(self) -> tuple[int, int]:
+        connection = await connect(self.servers.postgres.url, "tests")
+        try:
+            row = await asyncio.wait_for(
+                connection.fetchrow(
+                    "SELECT (SELECT coalesce(sum(next_offset), 0) FROM kafka_offsets) AS done,"
+                    " (SELECT count(*) FROM outbox) AS rows"
+                ),
+                DEADLINE_S,
+            )
+        except (OSError, TimeoutError) as error:
+            raise UnavailableError("database", type(error).__name__) from None
+        except Exception as error:
+            raise UnavailableError("database", type(error).__name__) from None
+        finally:
+            connection.terminate()
+        assert row is not None
+        return int(row["done"]), int(row["rows"])
+
+    async def _log_end(self) -> int:
+        return await _log_end(self.servers.kafka.bootstrap)
+
+
+async def _log_end(bootstrap: str) -> int:
+    """Return how many records the command topic has, over all partitions."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka.errors import KafkaError
+
+    from schemas.commands import COMMANDS_TOPIC
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await consumer.start()
+            partitions = [TopicPartition(COMMANDS_TOPIC, p) for p in range(PARTITIONS)]
+            return sum((await consumer.end_offsets(partitions)).values())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise UnavailableError("kafka", type(error).__name__) from None
+    finally:
+        await consumer.stop()
+
+
+PARTITIONS: Final = 4
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[Cluster]:
+    """Run servers of its own for the length of a block; whatever was started is ended, also when the test fails."""
+    with temporary_folder("registration-fault-") as folder:
+        async with embedded_stack(None) as servers:
+            url = servers.postgres.url
+            await app.prepare(settings_of(servers, url, topic_partitions=PARTITIONS))
+            await catalogue.apply(url, CATALOGUE, by="tests", yes=True)
+            environment = {
+                **_SETTINGS,
+                "REGISTRATION_KAFKA_BOOTSTRAP": servers.kafka.bootstrap,
+                "REGISTRATION_DATABASE_URL": url,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
+            producer = Producer(servers.kafka.bootstrap, timeout_s=5, client_id="upstream")
+            running = Cluster(servers, folder, environment, producer)
+            try:
+                yield running
+            finally:
+                for child in list(running.workers):
+                    child.kill()
+                await producer.stop()

@@ -1,0 +1,145 @@
+"""Killed, frozen, cut off: nothing is lost and nothing doubled, and nobody has to help."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.fault.cluster import SESSION_S, Cluster, cluster
+
+KILLS = int(os.environ.get("FAULT_KILLS", "6"))
+RECOVERY_S = SESSION_S + 5
+RESTART_RECOVERY_S = 10.0
+
+
+@pytest.fixture
+async def broken() -> AsyncIterator[Cluster]:
+    """A cluster to break."""
+    async with cluster() as running:
+        yield running
+
+
+@asynccontextmanager
+async def load(running: Cluster) -> AsyncIterator[None]:
+    """Send commands for the length of a block."""
+    stop = asyncio.Event()
+    sending = asyncio.create_task(running.stream(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await sending
+
+
+async def test_workers_killed_in_mid_stream_lose_and_double_nothing(broken: Cluster) -> None:
+    """Two run; one after the other dies at a random moment, and another takes its place."""
+    chance = random.Random(20261124)
+    broken.start_worker()
+    broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(0)
+        for _ in range(KILLS):
+            await asyncio.sleep(chance.uniform(0.1, 0.9))
+            broken.kill_worker(chance.choice(broken.workers))
+            seen = await broken.done_count()
+            broken.start_worker()
+            await broken.progress_beyond(seen)
+    await broken.done()
+
+    report = await broken.verify()
+    assert report["accepted"] > 0
+
+
+async def test_work_goes_on_within_the_session_and_five_seconds_after_a_kill(broken: Cluster) -> None:
+    """The group notices a dead worker by its silence; the other one takes its partitions."""
+    victim = broken.start_worker()
+    await broken.send(200)
+    await broken.done()
+    broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(await broken.done_count())
+        broken.kill_worker(victim)
+        sent = broken.sent
+        took = await broken.progress_beyond(sent, within_s=30)
+    await broken.done()
+
+    assert took <= RECOVERY_S
+    await broken.verify()
+
+
+async def test_a_frozen_worker_is_fenced_when_it_wakes(broken: Cluster) -> None:
+    """It slept for longer than its session: what it then does is refused by the database, and it joins anew."""
+    sleeper = broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(0)
+        sleeper.signal(signal.SIGSTOP)
+        other = broken.start_worker()
+        await broken.progress_beyond(await broken.done_count() + 100)
+        sleeper.signal(signal.SIGCONT)
+        await broken.eventually(lambda: _said(sleeper.output(), "consumer.joined", 2), "the sleeper joins anew")
+        await broken.progress_beyond(await broken.done_count() + 100)
+    await broken.done()
+
+    assert other.running
+    assert sleeper.running
+    await broken.verify()
+
+
+async def test_postgres_killed_and_started_is_only_a_pause(broken: Cluster) -> None:
+    """The worker stays in its group, waits, and goes on by itself."""
+    broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(0)
+        for _ in range(2):
+            await broken.servers.postgres.kill()
+            await asyncio.sleep(1)
+            await broken.servers.postgres.start()
+            took = await broken.progress_beyond(await broken.done_count())
+            assert took <= RESTART_RECOVERY_S
+    await broken.done()
+
+    await broken.verify()
+
+
+async def test_kafka_killed_and_started_is_only_a_pause(broken: Cluster) -> None:
+    """What was committed and not yet published is in the outbox, and is published when the broker is back."""
+    broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(0)
+        await broken.servers.kafka.kill()
+        await asyncio.sleep(1)
+        await broken.servers.kafka.start()
+        seen = await broken.done_count()
+        await broken.send(100)
+        await broken.progress_beyond(seen, within_s=30)
+    await broken.done()
+
+    await broken.verify()
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_ends_with_zero(broken: Cluster) -> None:
+    """A rolling deploy leaves no message in the outbox."""
+    worker = broken.start_worker()
+    async with load(broken):
+        await broken.progress_beyond(0)
+        worker.signal(signal.SIGTERM)
+        ended = await worker.ended(20)
+    broken.workers.remove(worker)
+
+    assert ended
+    assert worker.exit_code == 0
+    _, rows = await broken._progress()  # noqa: SLF001
+    assert rows == 0
+    broken.start_worker()
+    await broken.done()
+    await broken.verify()
+
+
+async def _said(output: str, event: str, times: int) -> bool:
+    return output.count(f'"event": "{event}"') >= times

@@ -1,0 +1,258 @@
+"""The command line: `registration …`, the same as `python -m worker …`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import Progress, TaskID
+
+from worker import app as processes
+from worker import logs
+from worker.config import Settings, load
+from worker.core.catalogue import Catalogue
+from worker.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    ConfigurationError,
+    UnavailableError,
+)
+from worker.operate import catalogue, status, tail, verify, verify_report
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    name="registration",
+    help="Onboards private customers: HTTP to Kafka to PostgreSQL to events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+catalogue_cli = typer.Typer(help="The rules of a tenant: validate, apply, show, history.", no_args_is_help=True)
+cli.add_typer(catalogue_cli, name="catalogue")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for scripts.")]
+
+
+def main() -> None:
+    """Run a command; errors that people can act on are one line on stderr."""
+    try:
+        code = cli(standalone_mode=False)
+    except typer.Exit as end:
+        code = end.exit_code
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except ConfigurationError as error:
+        code = _say(str(error), EXIT_USAGE)
+    except UnavailableError as error:
+        code = _say(f"{error.service} is unavailable: {error.reason}", EXIT_UNAVAILABLE)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if usage is None:
+            raise
+        code = _say(usage(), EXIT_USAGE)
+    sys.exit(code or EXIT_DONE)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"registration: {line}", file=sys.stderr)
+    return code
+
+
+def _settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks each
+    settings = load(**{name: value for name, value in overrides.items() if value is not None})
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def _quiet() -> Settings:
+    """Settings for a command that a person runs: only warnings are logged."""
+    settings = load()
+    logs.configure("WARNING", "console")
+    return settings
+
+
+def _result(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@cli.command()
+def dev(
+    data: Annotated[Path | None, typer.Option(help="Folder of the servers' data; by default .registration here.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port; 0 picks one.")] = None,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing: a temporary folder that goes at the end.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Without the worker: commands wait on the topic.")] = False,
+) -> None:
+    """Run everything in the foreground: embedded Kafka and PostgreSQL, ingress, worker. Prints one JSON line when ready."""
+    from worker.dev.stack import run_dev
+
+    raise typer.Exit(run_dev(data=data, port=port, ephemeral=ephemeral, with_worker=not no_worker))
+
+
+@cli.command()
+def demo() -> None:
+    """Show the whole path on real servers: two registrations, a refused one, a bad one."""
+    from worker.dev.demo import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@cli.command()
+def ingress(port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port; 0 picks one.")] = None) -> None:
+    """Take registrations in over HTTP."""
+    settings = _settings(http_port=port)
+    raise typer.Exit(processes.run(lambda stop: processes.serve(settings, stop)))
+
+
+@cli.command()
+def worker(
+    processes_: Annotated[int | None, typer.Option("--processes", min=1, max=64, help="How many worker processes.")] = None,
+) -> None:
+    """Take commands from Kafka into PostgreSQL, and publish the events."""
+    settings = _settings(processes=processes_)
+    if settings.processes == 1:
+        raise typer.Exit(processes.run(lambda stop: processes.work(settings, stop)))
+    supervisor = processes.Supervisor(["worker"], settings.processes, settings.admin_port)
+    raise typer.Exit(processes.run(lambda stop: supervisor.run(stop, settings.drain_timeout_s + 5)))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema and Kafka's topics up to date."""
+    for name in _result(processes.prepare(_settings())):
+        print(name)
+
+
+@cli.command()
+def token(
+    role: Annotated[str, typer.Option(help="The role that it gives.")] = "registration-admin",
+    tenant: Annotated[str, typer.Option(help="The tenant, by id or slug.")] = "development",
+    ttl_s: Annotated[int, typer.Option("--ttl-s", min=1, help="Seconds until it expires.")] = 3600,
+) -> None:
+    """Make an access token for development; only an ingress of `registration dev` accepts it."""
+    from worker.dev.tokens import make_token
+
+    settings = _quiet()
+    if not settings.development or settings.jwks_file is None:
+        raise ConfigurationError("REGISTRATION_DEVELOPMENT: tokens are made only beside `registration dev`")
+    print(make_token(settings.jwks_file.parent, role, tenant, ttl_s))
+
+
+@cli.command(name="status")
+def status_command(
+    registration_id: Annotated[str, typer.Argument(metavar="REG_ID")],
+    tenant: Annotated[str | None, typer.Option(help="The tenant, by id or slug; all of them where it is left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what became of a registration."""
+    found = _result(status.status(_quiet(), registration_id, tenant))
+    for each in found:
+        _show(each.to_json() if as_json else status.render(each))
+    if not found:
+        raise typer.Exit(_say("no outcome of that registration is stored", EXIT_FAILED))
+
+
+@cli.command(name="tail")
+def tail_command(
+    from_start: Annotated[bool, typer.Option("--from-start", help="All that is kept, then what comes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the events as they come, one line each, until Ctrl-C."""
+    settings = _quiet()
+
+    async def follow(stop: asyncio.Event) -> int:
+        async for seen in tail.tail(settings, stop, from_start=from_start):
+            _show(seen.to_json() if as_json else tail.line(seen))
+        return EXIT_DONE
+
+    raise typer.Exit(processes.run(follow))
+
+
+@cli.command(name="verify")
+def verify_command(
+    as_json: Json = False,
+    settle_s: Annotated[float, typer.Option("--settle-s", min=0, help="Longest wait for the outbox to drain.")] = verify.SETTLE_S,
+) -> None:
+    """Check the promises over the whole history that is still kept; exit 1 with the ids where one does not hold."""
+    settings = _quiet()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            task = tasks[what] if what in tasks else tasks.setdefault(what, bar.add_task(what))
+            bar.update(task, completed=done, total=total)
+
+        report = _result(verify.verify(settings, progress=progress, settle_s=settle_s))
+    _show(report.to_json() if as_json else verify_report.render(report))
+    raise typer.Exit(EXIT_DONE if report.ok else EXIT_FAILED)
+
+
+@catalogue_cli.command(name="validate")
+def catalogue_validate(file: Path) -> None:
+    """Check a file without a server."""
+    found = catalogue.validate(file)
+    if not isinstance(found, Catalogue):
+        raise typer.Exit(_faults(found))
+    _show(f"{file}: tenant {found.tenant.slug}, {len(found.categories)} categories, {len(found.features)} features; valid")
+
+
+@catalogue_cli.command(name="apply")
+def catalogue_apply(
+    file: Path,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be done.")] = False,
+    by: Annotated[str, typer.Option(help="Who does it, for the history.")] = getuser(),
+    as_json: Json = False,
+) -> None:
+    """Publish a tenant's catalogue as a new version."""
+    applied = _result(catalogue.apply(_quiet().database_url.get_secret_value(), file, by=by, yes=yes))
+    if not isinstance(applied, catalogue.Applied):
+        raise typer.Exit(_faults(applied))
+    _show(applied.to_json() if as_json else catalogue.render_applied(applied))
+
+
+@catalogue_cli.command(name="show")
+def catalogue_show(tenant: str, version: Annotated[int | None, typer.Option(min=1)] = None) -> None:
+    """Print a stored catalogue as JSON; the one in force unless a version is named."""
+    found = _result(catalogue.show(_quiet().database_url.get_secret_value(), tenant, version))
+    if found is None:
+        raise typer.Exit(_say("there is no such catalogue", EXIT_FAILED))
+    _show(found.to_json().decode())
+
+
+@catalogue_cli.command(name="history")
+def catalogue_history(tenant: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """List versions, newest first."""
+    versions = _result(catalogue.history(_quiet().database_url.get_secret_value(), tenant))
+    if as_json:
+        _show("\n".join(each.to_json() for each in versions))
+    else:
+        _show(catalogue.render_history(versions))
+
+
+def _faults(faults: Sequence[object]) -> int:
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _show(what: RenderableType) -> None:
+    """Print for whoever reads: text as it is, so that a script gets whole lines; the rest as rich draws it."""
+    if isinstance(what, str):
+        print(what, flush=True)
+    else:
+        Console(soft_wrap=True).print(what)
+
+
+if __name__ == "__main__":
+    main()

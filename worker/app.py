@@ -1,0 +1,299 @@
+"""
+Wires a process together from its settings, and owns its signals: SIGTERM and Ctrl-C finish what is in flight, then end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvloop
+
+from schemas.commands import COMMANDS_TOPIC
+from schemas.dead_letters import DEAD_LETTERS_TOPIC
+from schemas.events import EVENTS_TOPIC
+from worker import ingress, kafka, logs
+from worker.admin import Health, admin
+from worker.catalogues import Rules
+from worker.config import Settings
+from worker.consumer import Consumer
+from worker.errors import EXIT_DONE, EXIT_INTERRUPTED, UnavailableError
+from worker.kafka import Membership, Producer
+from worker.lane import Parts
+from worker.metrics import Metrics
+from worker.migrate import migrate
+from worker.postgres import Database, statement
+from worker.sealing import Sealer
+
+RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC: 14}
+SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
+_PARENT_CHECK_S: Final = 1.0
+_RESTART_FIRST_S: Final = 1.0
+_RESTART_MAX_S: Final = 30.0
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    """
+    Run a process until it ends by itself or a signal sets its event.
+
+    Returns:
+        The exit code.
+    """
+
+    async def signalled() -> int:
+        stop = asyncio.Event()
+        with _signals(stop):
+            return await main(stop)
+
+    return uvloop.run(signalled())
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def run_until_signalled(main: Coroutine[Any, Any, int]) -> int:
+    """
+    Run something to its end, or until a signal cancels it; then it unwinds, which ends what it started.
+
+    Returns:
+        Its exit code; 130 after Ctrl-C, 0 after SIGTERM.
+    """
+    received: list[int] = []
+
+    async def cancellable() -> int:
+        task, loop = asyncio.ensure_future(main), asyncio.get_running_loop()
+
+        def cancel(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, cancel, number)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return EXIT_INTERRUPTED if signal.SIGINT in received else EXIT_DONE
+
+    return uvloop.run(cancellable())
+
+
+def database_of(settings: Settings, name: str) -> Database:
+    """Return a pool as a process of that name wants it."""
+    return Database(
+        settings.database_url.get_secret_value(),
+        connections=settings.database_connections,
+        timeout_s=settings.batch_timeout_s,
+        name=f"registration-{name}",
+    )
+
+
+def producer_of(settings: Settings, name: str) -> Producer:
+    """Return a producer as a process of that name wants it."""
+    return Producer(
+        settings.kafka_bootstrap, timeout_s=settings.produce_timeout_s, client_id=f"registration-{name}-{os.getpid()}"
+    )
+
+
+async def work(settings: Settings, stop: asyncio.Event) -> int:
+    """
+    Be one worker process: drains and returns once `stop` is set.
+
+    Args:
+        settings: of this process.
+        stop: set by a signal.
+    """
+    metrics, health = Metrics(), Starting()
+    async with admin(settings.admin_host, settings.admin_port, health, metrics) as port:
+        logs.logger().info("worker.started", admin_port=port)
+        await consume(settings, stop, metrics, health.become)
+    return 0
+
+
+async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, started: Callable[[Health], None]) -> None:
+    """
+    Do the worker's job until told to stop.
+
+    Args:
+        started: gets what the worker says of itself.
+    Raises:
+        ConfigurationError: there are no sealing keys.
+    """
+    log = logs.logger()
+    log.info("settings.read", **settings.printable())
+    sealer = Sealer(settings.sealing_keys.get_secret_value())
+    database, producer = database_of(settings, "worker"), producer_of(settings, "worker")
+    consumer = Consumer(Parts(settings, database, producer, sealer, Rules(database), metrics), membership(settings))
+    started(consumer)
+    try:
+        async with _watching_supervisor(stop), _standby_watch(database):
+            await consumer.run(stop)
+    finally:
+        await producer.stop()
+        await database.close()
+        log.info("worker.stopped")
+
+
+@dataclass(slots=True)
+class Starting:
+    """What a process says of itself until its part can."""
+
+    health: Health | None = None
+
+    def become(self, health: Health) -> None:
+        """From now on the part speaks."""
+        self.health = health
+
+    def alive(self) -> bool:
+        """As alive as its part."""
+        return self.health is None or self.health.alive()
+
+    def reasons(self) -> list[str]:
+        """Why no work is done just now."""
+        return ["starting"] if self.health is None else self.health.reasons()
+
+
+def membership(settings: Settings) -> Membership:
+    """Return how a worker with these settings takes part in its group."""
+    return Membership(
+        bootstrap=settings.kafka_bootstrap,
+        group=settings.group,
+        topic=COMMANDS_TOPIC,
+        client_id=f"registration-worker-{os.getpid()}",
+        session_timeout_s=settings.session_timeout_s,
+        heartbeat_interval_s=settings.heartbeat_interval_s,
+        rebalance_timeout_s=settings.rebalance_timeout_s,
+        metadata_max_age_s=settings.metadata_max_age_s,
+    )
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> int:
+    """Be one ingress process: lets requests finish and returns once `stop` is set."""
+    logs.logger().info("settings.read", **settings.printable())
+    await ingress.serve(settings, stop)
+    return 0
+
+
+async def prepare(settings: Settings) -> list[str]:
+    """
+    Bring the database and the topics up to date.
+
+    Returns:
+        What was made: file names of migrations, names of topics.
+    Raises:
+        UnavailableError, ConfigurationError: see `migrate` and `create_topics`.
+    """
+    made = await migrate(settings.database_url.get_secret_value())
+    topics = kafka.topic_settings(RETENTION_DAYS, settings.topic_replicas)
+    return made + await kafka.create_topics(
+        settings.kafka_bootstrap, topics, partitions=settings.topic_partitions, replicas=settings.topic_replicas
+    )
+
+
+@asynccontextmanager
+async def _watching_supervisor(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Stop when the supervisor that started this process is gone, so that no worker is left behind."""
+
+    async def watch(supervisor: int) -> None:
+        while os.getppid() == supervisor:
+            await asyncio.sleep(_PARENT_CHECK_S)
+        stop.set()
+
+    supervisor = os.environ.get(SUPERVISOR)
+    task = asyncio.create_task(watch(int(supervisor))) if supervisor else None
+    try:
+        yield
+    finally:
+        if task:
+            task.cancel()
+
+
+@asynccontextmanager
+async def _standby_watch(database: Database) -> AsyncIterator[None]:
+    """Warn once where no standby holds what a failover would otherwise lose."""
+
+    async def warn() -> None:
+        with suppress(UnavailableError):
+            names = await database.run(lambda c: c.fetchval(statement("synchronous_standbys")))
+            if not names:
+                logs.logger().warning("standby.missing")
+
+    task = asyncio.create_task(warn())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """
+    Runs several worker processes of one command line, and starts anew the one that ends by itself.
+
+    Args:
+        arguments: of `python -m worker`, for each of them.
+        count: how many.
+        admin_port: the first one's; the others count on from it (0: each picks one).
+    """
+
+    arguments: list[str]
+    count: int
+    admin_port: int
+    pids: list[int | None] = field(default_factory=list)
+
+    async def run(self, stop: asyncio.Event, timeout_s: float) -> int:
+        """Run them until told to stop; then each gets SIGTERM, and SIGKILL after its time."""
+        self.pids = [None] * self.count
+        async with asyncio.TaskGroup() as group:
+            for index in range(self.count):
+                group.create_task(self._keep(index, stop, timeout_s))
+        return 0
+
+    async def _keep(self, index: int, stop: asyncio.Event, timeout_s: float) -> None:
+        pause_s = _RESTART_FIRST_S
+        while not stop.is_set():
+            process = await self._start(index)
+            self.pids[index] = process.pid
+            ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopped.cancel()
+                await _end(process, ended, timeout_s)
+            if not stop.is_set():
+                logs.logger().error("process.ended", process=index, exit_code=process.returncode, restart_in_s=pause_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause_s)
+                pause_s = min(pause_s * 2, _RESTART_MAX_S)
+
+    async def _start(self, index: int) -> asyncio.subprocess.Process:
+        port = self.admin_port + index if self.admin_port else 0
+        environment = {**os.environ, "REGISTRATION_ADMIN_PORT": str(port), "REGISTRATION_PROCESSES": "1", SUPERVISOR: str(os.getpid())}
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "worker", *self.arguments, env=environment, start_new_session=True
+        )
+
+
+async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[Any], timeout_s: float) -> None:
+    if not ended.done():
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await asyncio.wait({ended}, timeout=timeout_s)
+    if not ended.done():
+        with suppress(ProcessLookupError):
+            process.kill()
+        await ended

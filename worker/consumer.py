@@ -1,0 +1,181 @@
+"""
+The worker's part in its group: fetches for the lanes that have room, opens and closes lanes as partitions come and go.
+
+`run` loops over memberships, and each over `run_once`, which polls once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from random import uniform
+from typing import Final
+
+from worker import logs
+from worker.errors import LostPartitionError, RejoinError, UnavailableError
+from worker.kafka import Member, Membership, Partition
+from worker.lane import BREAKER_OPEN, Lane, Parts
+
+POLL_S: Final = 0.2
+POLL_WHILE_SOME_ARE_FULL_S: Final = 0.01
+COMMIT_INTERVAL_S: Final = 5.0
+
+
+class Consumer:
+    """
+    One member of the group, with a lane for each of its partitions.
+
+    Args:
+        parts: what the lanes share.
+        how: the group and its timeouts.
+    """
+
+    def __init__(self, parts: Parts, how: Membership) -> None:
+        self._parts = parts
+        self._how = how
+        self._log = logs.logger()
+        self._lanes: dict[Partition, tuple[Lane, asyncio.Task[None]]] = {}
+        self._member: Member | None = None
+        self._room = asyncio.Event()
+        self._joined = False
+        self._committed_at = 0.0
+        self._told_at = 0.0
+
+    def alive(self) -> bool:
+        """The loop answers."""
+        return True
+
+    def reasons(self) -> list[str]:
+        """Say why this worker can't do its job just now; empty where it can."""
+        if not self._joined:
+            return ["kafka: not in the group yet"]
+        return [f"partition {p.partition}: {lane.reason}" for p, (lane, _) in self._lanes.items() if lane.reason]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Take part until told to stop; then finish what is in flight, within a bound.
+
+        Raises:
+            Exception: a bug of ours in a lane; no offset was moved by it.
+        """
+        failures = 0
+        while not stop.is_set():
+            try:
+                await self._membership(stop)
+                failures = 0
+            except UnavailableError as error:
+                failures += 1
+                if failures == 1:
+                    self._log.warning("lane.waiting", service=error.service, reason=error.reason)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), min(0.2 * 2**failures, 5) * uniform(0.5, 1))  # noqa: S311
+            except RejoinError:
+                self._log.warning("consumer.rejoining")
+
+    async def run_once(self) -> int:
+        """Poll once; return how many records the lanes were offered."""
+        assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
+        await self._between_polls()
+        ready = [partition for partition, (lane, _) in self._lanes.items() if lane.has_room]
+        if not ready:
+            self._room.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), POLL_S)
+            return 0
+        timeout_s = POLL_S if len(ready) == len(self._lanes) else POLL_WHILE_SOME_ARE_FULL_S
+        try:
+            fetched = await self._member.poll(ready, timeout_s)
+        except UnavailableError:
+            for partition in ready:
+                if partition in self._lanes:
+                    self._lanes[partition][0].claim_again()
+            return 0
+        for partition, records in fetched.items():
+            if partition in self._lanes:
+                self._lanes[partition][0].offer(records)
+        return sum(map(len, fetched.values()))
+
+    async def _between_polls(self) -> None:
+        """Do what must not happen while a poll is under way: seeks, and asking where reading stands."""
+        for lane, _ in list(self._lanes.values()):
+            try:
+                lane.begin()
+            except LostPartitionError:
+                lane.close()
+        if time.monotonic() - self._told_at >= self._parts.settings.look_interval_s:
+            self._told_at = time.monotonic()
+            await self._tell_lanes()
+        await self._tell_progress()
+
+    async def _tell_lanes(self) -> None:
+        assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
+        for partition, (lane, _) in list(self._lanes.items()):
+            if lane.has_room:
+                with suppress(LostPartitionError, UnavailableError):
+                    lane.reached(await self._member.position(partition))
+
+    async def on_revoked(self, partitions: set[Partition]) -> None:
+        """Close the lanes of these partitions; what is in flight is finished or ended when this returns."""
+        gone = {p: self._lanes.pop(p) for p in partitions if p in self._lanes}
+        await self._close(gone, self._how.rebalance_timeout_s / 2)
+
+    async def on_assigned(self, partitions: set[Partition]) -> None:
+        """Open a lane for each partition; it lets nothing through before it has claimed."""
+        assert self._member is not None, "only a member is assigned partitions"  # noqa: S101 - narrows the type
+        self._joined = True
+        self._log.info("consumer.joined", partitions=sorted(p.partition for p in partitions))
+        for partition in partitions:
+            if partition not in self._lanes:
+                lane = Lane(partition, self._member, self._parts, self._room.set)
+                self._lanes[partition] = lane, asyncio.create_task(lane.run(), name=f"lane-{partition.partition}")
+
+    async def _membership(self, stop: asyncio.Event) -> None:
+        self._member = Member(self._how, self)
+        try:
+            await self._member.join()
+            while not stop.is_set():
+                await self.run_once()
+                self._raise_of_lanes()
+        finally:
+            self._joined = False
+            lanes, self._lanes = self._lanes, {}
+            await self._close(lanes, self._parts.settings.drain_timeout_s)
+            await self._member.leave()
+            self._log.info("consumer.left")
+
+    def _raise_of_lanes(self) -> None:
+        for partition, (_, task) in list(self._lanes.items()):
+            if task.done():
+                del self._lanes[partition]
+                task.result()
+
+    async def _close(self, lanes: dict[Partition, tuple[Lane, asyncio.Task[None]]], timeout_s: float) -> None:
+        if not lanes:
+            return
+        tasks = [task for _, task in lanes.values()]
+        for lane, _ in lanes.values():
+            lane.close()
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=timeout_s)
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                self._log.error("lane.closed", exc_info=error)
+
+    async def _tell_progress(self) -> None:
+        """Commit to Kafka, for lag dashboards only: PostgreSQL knows the position."""
+        if time.monotonic() - self._committed_at < COMMIT_INTERVAL_S or self._member is None:
+            return
+        self._committed_at = time.monotonic()
+        self._parts.metrics.lanes.clear()
+        for partition, (lane, _) in list(self._lanes.items()):
+            self._parts.metrics.lanes.labels(lane.reason or "open").inc()
+            self._parts.metrics.breaker_open.labels(partition.partition).set(lane.reason == BREAKER_OPEN)
+            if lane.reason is None:
+                if (end := self._member.log_end(partition)) is not None:
+                    self._parts.metrics.lag_records.labels(partition.partition).set(max(end - lane.next_offset, 0))
+                with suppress(LostPartitionError, UnavailableError):
+                    await self._member.prove(partition, lane.next_offset)

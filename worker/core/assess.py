@@ -1,0 +1,147 @@
+"""The one door to the rules, for worker and ingress: a customer in; approved with a decision, or refused, out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+from schemas.commands import Customer
+from worker.core.catalogue import Catalogue
+from worker.core.categorize import Categorized, Miscategorized, categorize
+from worker.core.customer import Applicant, Fault
+from worker.core.decide import Prohibited, decide
+from worker.core.decision import Decision
+from worker.core.shape import in_body_order, read_customer
+from worker.core.validate import applicant
+
+VALIDATION_FAILED: Final = "validation-failed"
+CATEGORIZATION_INVALID: Final = "categorization-invalid"
+CUSTOMER_PROHIBITED: Final = "customer-prohibited"
+
+_OF_CATEGORIZATION: Final = ("category.", "feature.", "parameter.")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A customer without a fault; nothing is decided yet."""
+
+    applicant: Applicant
+    categorized: Categorized
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A customer who is taken, and on which terms."""
+
+    applicant: Applicant
+    categorized: Categorized
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """
+    A customer who is not taken.
+
+    Args:
+        code: the problem's: `validation-failed`, `categorization-invalid` or `customer-prohibited`.
+        faults: all of them, in the order of the body.
+        missing_keys: mandatory keys that are not there.
+        invalid_values: what is allowed for each key with a value that is not: a list, or a range.
+        reason: for the operator only: category, factors and rules; no personal data.
+    """
+
+    code: str
+    faults: tuple[Fault, ...] = ()
+    missing_keys: tuple[str, ...] = ()
+    invalid_values: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
+    reason: str = ""
+
+
+def check(customer: Customer, catalogue: Catalogue, day: date, known: tuple[Fault, ...] = ()) -> Checked | Refused:
+    """
+    Check a customer without deciding: all that an ingress may say, for it never learns who is prohibited.
+
+    Args:
+        customer: of the right shape.
+        catalogue: the tenant's rules.
+        day: today in the tenant's time zone.
+        known: faults found before, such as those of shape; they are among the faults of the answer.
+    """
+    found = applicant(customer, catalogue, day, known)
+    if isinstance(found, Applicant) and not known:
+        categorized = categorize(found.category_references, found.relations, catalogue)
+        if isinstance(categorized, Categorized):
+            return Checked(found, categorized)
+        return _refused((), categorized)
+    further = () if isinstance(found, Applicant) else found
+    return _refused((*known, *further), _categorized_anyway(customer, catalogue, known))
+
+
+def check_document(document: object, catalogue: Catalogue, day: date, known: tuple[Fault, ...] = ()) -> Checked | Refused:
+    """
+    Check a customer that may have any shape, as `check` does.
+
+    Args:
+        document: parsed JSON of any type.
+        catalogue: the tenant's rules.
+        day: today in the tenant's time zone.
+        known: faults of what does not travel, such as passwords.
+    """
+    customer, faults = read_customer(document)
+    return check(customer, catalogue, day, (*faults, *known))
+
+
+def assess(customer: Customer, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
+    """
+    Check a customer and decide.
+
+    Args:
+        customer: of the right shape, as a command holds it.
+        catalogue: the tenant's rules.
+        version: the catalogue's number.
+        day: the record's day in the tenant's time zone.
+    Returns:
+        The same for the same arguments, whenever and wherever it is asked.
+    """
+    checked = check(customer, catalogue, day)
+    return checked if isinstance(checked, Refused) else _decided(checked, catalogue, version, day)
+
+
+def assess_document(document: object, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
+    """Check a customer that may have any shape, and decide, as `assess` does."""
+    checked = check_document(document, catalogue, day)
+    return checked if isinstance(checked, Refused) else _decided(checked, catalogue, version, day)
+
+
+def _decided(checked: Checked, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
+    decision = decide(checked.applicant, checked.categorized, catalogue, version, day)
+    if isinstance(decision, Prohibited):
+        steps = ", ".join(f"{reason.factor} ({reason.rule}, {reason.input})" for reason in decision.reasons)
+        reason = f"category {decision.category_id}, catalogue version {version}: {steps}"
+        return Refused(CUSTOMER_PROHIBITED, reason=reason)
+    return Approved(checked.applicant, checked.categorized, decision)
+
+
+def _categorized_anyway(customer: Customer, catalogue: Catalogue, known: tuple[Fault, ...]) -> Categorized | Miscategorized:
+    """Look for faults of the categorization in a body that has others."""
+    category, individual = customer.customer_category, customer.individual_customer
+    categorization = individual.categorization if individual is not None else None
+    references = (
+        category.id if category is not None else None,
+        categorization.id if categorization is not None else None,
+    )
+    relations = (categorization.category_feature_relations if categorization is not None else None) or ()
+    return categorize(references, relations, catalogue, known)
+
+
+def _refused(faults: tuple[Fault, ...], categorized: Categorized | Miscategorized) -> Refused:
+    """Put all faults together; those of the categorization alone have a code of their own."""
+    if isinstance(categorized, Categorized):
+        return Refused(VALIDATION_FAILED, in_body_order(faults))
+    every = in_body_order((*faults, *categorized.faults))
+    alone = all(fault.code.startswith(_OF_CATEGORIZATION) for fault in every)
+    code = CATEGORIZATION_INVALID if alone else VALIDATION_FAILED
+    return Refused(code, every, categorized.missing_keys, categorized.invalid_values)

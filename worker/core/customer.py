@@ -1,0 +1,92 @@
+"""Who is registering, once every fault is ruled out: the values that rules and rows are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from schemas.commands import Address, CategoryFeatureRelation, Contact
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    One thing that is wrong with a body.
+
+    Args:
+        pointer: RFC 6901 pointer from the customer's root; only names of the schema and indexes.
+        code: such as `phone.not_e164`.
+        detail: what is expected; it never repeats what was sent.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Findings:
+    """
+    The faults of a body, as they are found.
+
+    What follows from a fault that is known already is not reported again: a date of the wrong type is not missing too.
+    """
+
+    __slots__ = ("_known", "faults")
+
+    def __init__(self, known: tuple[Fault, ...] = ()) -> None:
+        """
+        Begin with nothing found.
+
+        Args:
+            known: faults of shape, whose members were taken out of the body.
+        """
+        self.faults: list[Fault] = []
+        self._known = known
+
+    def covers(self, pointer: str) -> bool:
+        """Say whether a known fault is at that place or above it."""
+        return any(pointer == each.pointer or pointer.startswith(f"{each.pointer}/") for each in self._known)
+
+    def add(self, pointer: str, code: str, detail: str) -> bool:
+        """Note a fault, unless its place is covered; say whether it was noted."""
+        if self.covers(pointer):
+            return False
+        self.faults.append(Fault(pointer, code, detail))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """
+    A customer to be, as sent, with every twin resolved.
+
+    `email` is as sent and `email_normalized` what is compared and unique. `nationalities` holds every nationality and
+    `residences` every country of an address, each once, in the order sent.
+    `nationalities_told` says whether the person told all of them, not only one.
+    """
+
+    first_name: str
+    last_name: str
+    customer_name: str
+    email: str
+    email_normalized: str
+    phone: str | None
+    date_of_birth: date
+    place_of_birth: str | None
+    gender: str | None
+    nationality: str
+    nationalities: tuple[str, ...]
+    nationalities_told: bool
+    residences: tuple[str, ...]
+    addresses: tuple[Address, ...]
+    contacts: tuple[Contact, ...]
+    roles: tuple[str, ...]
+    requires_password_change: bool
+    two_factor_enabled: bool
+    category_references: tuple[str, str]
+    relations: tuple[CategoryFeatureRelation, ...]
+
+
+def age_years(born_on: date, day: date) -> int:
+    """Return how many birthdays somebody has had by that day; one born on 29 February has theirs on 1 March."""
+    return day.year - born_on.year - ((day.month, day.day) < (born_on.month, born_on.day))

@@ -1,0 +1,80 @@
+"""
+Ids: TypeIDs of a registration, and the ids that follow from it.
+
+Source: TypeID specification 0.3; RFC 9562 (UUIDv7, UUIDv8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+from typeid import TypeID
+from typeid.base32 import encode
+from typeid.errors import TypeIDException
+
+REGISTRATION: Final = "reg"
+CUSTOMER: Final = "cust"
+USER: Final = "user"
+PERSON: Final = "pers"
+EVENT: Final = "evt"
+
+_TAG_BYTES: Final = 5
+_VERSION_7: Final = 0x70
+_VERSION_8: Final = 0x80
+
+
+def registration_uuid(registration_id: str) -> bytes | None:
+    """Return the 16 bytes of a `reg_…` TypeID; None where it is no TypeID of that kind."""
+    try:
+        typeid = TypeID.from_string(registration_id)
+    except TypeIDException:
+        return None
+    return typeid.uuid_bytes if typeid.prefix == REGISTRATION else None
+
+
+def derive(kind: str, tenant_id: str, registration: bytes) -> str:
+    """
+    Return the id of that kind which belongs to a registration: the same whenever and wherever it is worked out.
+
+    Args:
+        kind: the TypeID's prefix: `cust`, `user`, `pers` or `evt`.
+        tenant_id: the tenant's id, not its slug.
+        registration: the 16 bytes of the registration's UUID; its time bits and its version are kept.
+    """
+    digest = hashlib.blake2b(
+        len(tenant_id).to_bytes(4) + tenant_id.encode() + registration, digest_size=10, person=kind.encode()
+    ).digest()
+    return f"{kind}_{encode(registration[:6] + _marked(digest, registration[6] & 0xF0))}"
+
+
+def new_registration(tenant_id: str, secret: bytes, time_ms: int, random: bytes) -> str:
+    """
+    Make the id of a registration that has no idempotency key: a UUIDv7 whose last five bytes are a keyed tag.
+
+    Args:
+        tenant_id: the tenant whose registration it is.
+        secret: the key of the tag, at least 16 bytes, the same for every ingress and never changed.
+        time_ms: milliseconds since 1970.
+        random: 5 bytes.
+    """
+    head = time_ms.to_bytes(6) + _marked(random + bytes(_TAG_BYTES), _VERSION_7)[:5]
+    return f"{REGISTRATION}_{encode(head + _tag(tenant_id, secret, head))}"
+
+
+def issued_at_ms(registration_id: str, tenant_id: str, secret: bytes) -> int | None:
+    """Return when an ingress of ours made that id for that tenant, in ms since 1970; None where none of ours did."""
+    uuid = registration_uuid(registration_id)
+    if uuid is None or not hmac.compare_digest(uuid[11:], _tag(tenant_id, secret, uuid[:11])):
+        return None
+    return int.from_bytes(uuid[:6])
+
+
+def _tag(tenant_id: str, secret: bytes, head: bytes) -> bytes:
+    return hashlib.blake2b(head + tenant_id.encode(), digest_size=_TAG_BYTES, key=secret, person=b"reg-tag").digest()
+
+
+def _marked(ten: bytes, version: int) -> bytes:
+    """Put the version and the variant of RFC 9562 into the last ten bytes of a UUID."""
+    return bytes((version | ten[0] & 0x0F, ten[1], 0x80 | ten[2] & 0x3F)) + ten[3:]

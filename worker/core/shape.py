@@ -1,0 +1,133 @@
+"""
+The shape of a customer: from parsed JSON to a typed `Customer`, with every member of the wrong shape named.
+
+What is wrong is taken out and the rest is kept, so that the rules can go on and one answer names all faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.commands import COUNTRY_PATTERN, DATE_PATTERN, PHONE_PATTERN, TEXT_PATTERN, Customer
+from worker.core.customer import Fault
+
+Path: TypeAlias = tuple[int | str, ...]
+
+_PASSES_MAX: Final = 10
+_TYPES: Final = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_PATTERNS: Final = {
+    TEXT_PATTERN: ("text.not_allowed", "No control characters, and none that change the direction of writing."),
+    PHONE_PATTERN: ("phone.not_e164", "Expected E.164: a plus sign and 7 to 15 digits, the first not zero."),
+    COUNTRY_PATTERN: ("country.unknown", "Expected an ISO 3166-1 alpha-2 code in upper case."),
+    DATE_PATTERN: ("date.invalid", "Expected a day of the calendar as YYYY-MM-DD."),
+}
+_STAND_INS: Final = MappingProxyType({"nationalities": "ZZ", "roleIds": "-", "roles": "-"})
+"""What stands for a list's text that was taken out, so that the others keep their places."""
+
+
+def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
+    """
+    Read a customer from parsed JSON, leaving out what has the wrong shape.
+
+    Args:
+        document: what a JSON parser returned, of any type; it is not changed.
+    Returns:
+        The customer without the members that are wrong, and a fault for each of them. A list's member that is wrong
+        is replaced by one that says nothing, so that positions hold.
+    """
+    faults: dict[Fault, None] = {}
+    for _ in range(_PASSES_MAX):
+        try:
+            return Customer.model_validate(document, by_alias=True, by_name=False), tuple(faults)
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_input=False):
+                faults[_fault(each)] = None
+                document = _without(document, each["loc"], each)
+    msg = "a customer's shape did not settle"
+    raise AssertionError(msg)
+
+
+def in_body_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Return faults in the order in which the schema names their places; of one place, in the order found."""
+    return tuple(sorted(faults, key=_rank))
+
+
+def pointer(path: Iterable[int | str]) -> str:
+    """Write a path as a JSON pointer (RFC 6901)."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def _fault(error: ErrorDetails) -> Fault:
+    context: Mapping[str, Any] = error.get("ctx", {})
+    kind = error["type"]
+    match kind:
+        case "string_too_long":
+            code, detail = "text.too_long", f"At most {context['max_length']} characters."
+        case "string_too_short":
+            code, detail = "text.too_short", f"At least {context['min_length']} characters."
+        case "too_long":
+            code, detail = "list.too_long", f"At most {context['max_length']} members."
+        case "string_pattern_mismatch":
+            code, detail = _PATTERNS[context["pattern"]]
+        case "string_unicode":
+            code, detail = "text.not_allowed", "Expected whole Unicode characters, no lone surrogates."
+        case _:
+            code, detail = "type.unexpected", f"Expected {_TYPES.get(kind, 'another type')}."
+    return Fault(pointer(error["loc"]), code, detail)
+
+
+def _without(document: object, path: Path, error: ErrorDetails) -> object:
+    """Return the document without the member at a path; only what leads there is copied."""
+    if not path:
+        return document[: error["ctx"]["max_length"]] if error["type"] == "too_long" else {}  # type: ignore[index]
+    step, rest = path[0], path[1:]
+    if isinstance(document, dict):
+        if rest or error["type"] == "too_long":
+            return {**document, step: _without(document[step], rest, error)}
+        return {name: value for name, value in document.items() if name != step}
+    if isinstance(document, list) and isinstance(step, int):
+        inner = _without(document[step], rest, error) if rest else _stand_in(error["loc"])
+        return [*document[:step], inner, *document[step + 1 :]]
+    return document
+
+
+def _stand_in(path: Sequence[int | str]) -> object:
+    return _STAND_INS.get(str(path[-2]), {})
+
+
+def _places(model: type[BaseModel], above: str = "") -> Iterable[str]:
+    """Name every place of a model, in the order of its fields; the members of a list share one."""
+    for name, field in model.model_fields.items():
+        place = f"{above}/{field.alias or name}"
+        yield place
+        inner: Any = field.annotation
+        while arguments := get_args(inner):
+            inner = arguments[0]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _places(inner, place)
+
+
+_RANKS: Final = {place: rank for rank, place in enumerate(_places(Customer))}
+
+
+def _rank(fault: Fault) -> tuple[int, ...]:
+    """Return what sorts a fault: for each step of its pointer the rank of the name, or the position in a list."""
+    steps, place = [], ""
+    for step in fault.pointer.split("/")[1:]:
+        if step.isdecimal():
+            steps.append(int(step))
+        else:
+            place = f"{place}/{step}"
+            steps.append(_RANKS.get(place, len(_RANKS)))
+    return tuple(steps)

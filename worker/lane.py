@@ -1,0 +1,533 @@
+"""
+A lane: one partition, from its claim until it is given up.
+
+`run` loops over `run_once`, which takes one batch from the log to the database. Whatever goes wrong with a server, the
+way back is the same: claim again, publish what is left in the outbox, read on from where the database says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import uniform
+from typing import Final
+from uuid import UUID, uuid4
+
+from worker import logs, store
+from worker.breaker import Breaker
+from worker.catalogues import Rules
+from worker.config import Settings
+from worker.errors import (
+    CommitUnknownError,
+    FencedError,
+    LostPartitionError,
+    RejoinError,
+    TooSlowError,
+    UnavailableError,
+    UnstorableError,
+)
+from worker.kafka import Member, Partition, Producer, Record
+from worker.metrics import Metrics
+from worker.postgres import Database
+from worker.registration import DeadLetter, UnknownTenantError, Verdict, counts_for_breaker, examine, refuse
+from worker.relay import Relay
+from worker.sealing import Sealer
+from worker.store import Claim, Move, Settled, StaleError
+
+BACKOFF_FIRST_S: Final = 0.2
+BACKOFF_MAX_S: Final = 5.0
+DELETE_TIMER_S: Final = 0.05
+YIELD_EVERY: Final = 50
+"""Records decided before the loop may send a heartbeat: some 5 ms."""
+STOPPED: Final = "stopped_by_bug"
+INPUT_LOST: Final = "input_lost"
+BREAKER_OPEN: Final = "breaker_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every lane of a process shares."""
+
+    settings: Settings
+    database: Database
+    producer: Producer
+    sealer: Sealer
+    rules: Rules
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A record with its verdict."""
+
+    record: Record
+    verdict: Verdict
+
+
+class Lane:
+    """
+    One assignment of one partition.
+
+    Args:
+        partition: whose records.
+        member: the membership that the assignment belongs to.
+        parts: what the process shares.
+        room: called when records may be offered.
+    """
+
+    def __init__(self, partition: Partition, member: Member, parts: Parts, room: Callable[[], None]) -> None:
+        self.partition = partition
+        self.reason: str | None = "claiming"
+        self._member = member
+        self._parts = parts
+        self._room = room
+        self._log = logs.logger(partition=partition.partition)
+        self._relay = Relay(parts.producer)
+        self._breaker = Breaker(parts.settings)
+        self._queue: deque[Record] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._open = False
+        self._owner: UUID | None = None
+        self._candidate = uuid4()
+        self._next = 0
+        self._seek_to: int | None = None
+        self._reached: int | None = None
+        self._verify: tuple[int, bytes] | None = None
+        self._skip: int | None = None
+        self._stopped_at: int | None = None
+        self._fences = 0
+        self._failures = 0
+        self._looked_at = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Records may be offered."""
+        return self._open and len(self._queue) < self._parts.settings.batch_max_records
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that this lane will do next, as far as it knows."""
+        return self._next
+
+    @property
+    def _mine(self) -> UUID:
+        assert self._owner is not None, "an open lane has claimed"  # noqa: S101 - narrows the type
+        return self._owner
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Put records into the lane; those of a lane that was closed meanwhile are dropped, Kafka has them."""
+        if self._open:
+            self._queue.extend(records)
+            self._wake.set()
+
+    def begin(self) -> None:
+        """
+        Read on from where the claim says, and let records through.
+
+        Called between two polls, never during one: what a poll returns then always follows the last seek. Records that
+        were read before a seek and offered after it would let the position jump over others.
+
+        Raises:
+            LostPartitionError: the partition is not assigned to us.
+        """
+        if self._seek_to is not None:
+            offset, self._seek_to = self._seek_to, None
+            self._member.seek(self.partition, offset)
+            self._open = True
+            self._wake.set()
+
+    def reached(self, position: int) -> None:
+        """Take note of where reading stands, told between two polls: all records before it were offered."""
+        if self._open:
+            self._reached = position
+
+    def claim_again(self) -> None:
+        """Distrust what was read: begin again from what the database and the log say."""
+        self._open, self._seek_to = False, None
+        self._wake.set()
+
+    def close(self) -> None:
+        """Finish what is in flight and end `run`."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """
+        Do batches until closed or lost.
+
+        Raises:
+            RejoinError: this membership can't be trusted any more.
+            Exception: a bug of ours; the process ends without moving the offset.
+        """
+        try:
+            while not self._closing:
+                try:
+                    await self.run_once()
+                except LostPartitionError:
+                    return
+                except (UnavailableError, TooSlowError, CommitUnknownError, StaleError, FencedError) as error:
+                    await self._recover(error)
+            await self._finish()
+        finally:
+            self._open = False
+            await self._relay.forget()
+            self._log.info("lane.closed", next_offset=self._next)
+
+    async def run_once(self) -> int:
+        """Take one batch from the log to the database; return how many records it held."""
+        if not self._open:
+            await (self._claim() if self._seek_to is None else self._wait_and_look())
+            return 0
+        if self._blocked():
+            await self._wait_and_look()
+            return 0
+        records = await self._take()
+        if not records:
+            await self._idle()
+            return 0
+        examined = await self._examine(records)
+        if examined:
+            await self._settle(examined)
+        return len(examined)
+
+    # --- claim ---------------------------------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        self._queue.clear()
+        await self._relay.forget()
+        start, end = await self._member.bounds(self.partition)
+        owner = self._candidate
+        if self._owner is None:
+            claim = await store.claim(self._parts.database, self.partition, owner, start)
+        else:
+            claim = await store.claim_again(self._parts.database, self.partition, owner, (self._owner, owner))
+        self._owner, self._candidate = owner, uuid4()
+        swept = await self._sweep(owner)
+        claim = await self._place(claim, owner, start, end)
+        if self._stopped_at is not None and claim.next_offset != self._stopped_at:
+            self._stopped_at = None
+        self._breaker.claimed(claim.dead_letter_run, resumed=claim.resume_at_offset is not None)
+        self._skip = claim.skip_offset
+        self._next = claim.next_offset
+        self._verify = None
+        seek = claim.next_offset
+        if claim.last_offset is not None and claim.last_digest is not None and claim.last_offset >= start:
+            self._verify, seek = (claim.last_offset, claim.last_digest), claim.last_offset
+        self._seek_to, self._reached = seek, None
+        self.reason = None if self._stopped_at is None else STOPPED
+        self._looked_at = time.monotonic()
+        self._room()
+        event = "lane.recovered" if self._failures else "lane.claimed"
+        self._failures = 0
+        self._log.info(event, next_offset=self._next, log_start=start, log_end=end, swept=swept)
+
+    async def _sweep(self, owner: UUID) -> int:
+        """Publish, in order, what an earlier owner committed and may not have published."""
+        swept = 0
+        while outgoing := await store.leftover(self._parts.database, self.partition, self._parts.sealer):
+            self._relay.publish(outgoing)
+            while not await self._relay.acknowledged(self._parts.settings.look_interval_s):
+                pass
+            await store.delete(self._parts.database, self.partition, owner, self._relay.take_acknowledged())
+            swept += len(outgoing)
+        return swept
+
+    async def _place(self, claim: Claim, owner: UUID, start: int, end: int) -> Claim:
+        """Hold the database's position against the log that there is."""
+        if claim.next_offset < start and claim.resume_at_offset is None:
+            self._stop("lane.input_lost", INPUT_LOST, lost_from=claim.next_offset, log_start=start)
+            await self._wait_for_order()
+            raise StaleError
+        if claim.next_offset < start or claim.next_offset > end:
+            if claim.next_offset > end:
+                self._log.error("lane.topic_anew", next_offset=claim.next_offset, log_end=end)
+            await store.begin_anew(self._parts.database, self.partition, owner, start)
+            return Claim(start, None, None, claim.dead_letter_run, None, None)
+        return claim
+
+    async def _verified(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Hold the first record that was read against the last one that was done, then drop what was done."""
+        if self._verify is None or not records:
+            return records
+        (offset, expected), self._verify = self._verify, None
+        first = records[0]
+        if first.offset == offset and store.digest(first) != expected:
+            start, _ = await self._member.bounds(self.partition)
+            self._log.error("lane.topic_anew", next_offset=self._next, log_start=start)
+            await store.begin_anew(self._parts.database, self.partition, self._mine, start)
+            raise StaleError
+        return [record for record in records if record.offset >= self._next]
+
+    # --- one batch -----------------------------------------------------------------------------------------------
+
+    async def _take(self) -> Sequence[Record]:
+        """Return the next batch; empty when nothing came in time, or when the lane is to close or claim again."""
+        if not self._queue:
+            self._wake.clear()
+            timeout_s = self._parts.settings.look_interval_s if self._relay.idle else DELETE_TIMER_S
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout_s)
+        if self._closing or not self._open:
+            return ()
+        most = min(len(self._queue), self._breaker.most_records())
+        records = [self._queue.popleft() for _ in range(most)]
+        if records:
+            self._room()
+        return await self._verified(records)
+
+    async def _examine(self, records: Sequence[Record]) -> list[Examined]:
+        """Decide each record, up to one that meets a bug of ours, or that trips the breaker."""
+        fresh = await self._cover(max(records, key=lambda record: record.timestamp))
+        examined: list[Examined] = []
+        run = self._breaker.run
+        for index, record in enumerate(records):
+            if index % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            try:
+                verdict = await self._verdict(record, fresh=fresh)
+            except (UnavailableError, TooSlowError):
+                raise
+            except Exception as error:  # noqa: BLE001 - any bug in pure code stops this lane, and only this lane
+                self._put_back(records[index:])
+                if not examined:
+                    self._stopped_at = record.offset
+                    self._stop("lane.stopped", STOPPED, offset=record.offset, exc_info=error)
+                return examined
+            examined.append(Examined(record, verdict))
+            run = run + 1 if counts_for_breaker(verdict) else 0
+            if self._breaker.cuts(run):
+                self._put_back(records[index + 1 :])
+                break
+        return examined
+
+    async def _verdict(self, record: Record, *, fresh: bool) -> Verdict:
+        if record.offset == self._skip:
+            return refuse(record, "operator.skipped", self._parts.rules.snapshot)
+        try:
+            return examine(record, self._parts.rules.snapshot, fresh=fresh)
+        except UnknownTenantError:
+            await self._parts.rules.refresh()
+            return examine(record, self._parts.rules.snapshot, fresh=True)
+
+    async def _cover(self, latest: Record) -> bool:
+        """Read the catalogues again where they may lack a version that holds for these records."""
+        rules, when = self._parts.rules, store.recorded_at(latest)
+        if rules.snapshot.covers(when):
+            return False
+        await rules.refresh()
+        if not rules.snapshot.covers(when):
+            self._log.warning("catalogue.ahead", offset=latest.offset)
+            raise UnavailableError("catalogue", "a record is newer than the catalogue may decide")
+        return True
+
+    async def _settle(self, examined: Sequence[Examined]) -> None:
+        """Commit a batch; where the database refuses or can't, in ever smaller parts."""
+        waiting = deque([list(examined)])
+        while waiting:
+            part = waiting.popleft()
+            try:
+                await self._commit(part)
+            except (UnstorableError, TooSlowError) as error:
+                waiting.extendleft(reversed(self._smaller(part, error)))
+            if self._breaker.tripped:
+                self._put_back([item.record for rest in waiting for item in rest])
+                return
+
+    def _smaller(self, part: list[Examined], error: Exception) -> list[list[Examined]]:
+        too_slow = isinstance(error, TooSlowError)
+        if len(part) > 1:
+            self._log.warning("batch.halved" if too_slow else "batch.bisected", records=len(part), reason=str(error))
+            middle = len(part) // 2
+            return [part[:middle], part[middle:]]
+        record = part[0].record
+        letter = refuse(record, "store.refused", self._parts.rules.snapshot)
+        if too_slow or part[0].verdict == letter:
+            raise UnavailableError("database", str(error)) from None
+        return [[Examined(record, letter)]]
+
+    async def _commit(self, part: Sequence[Examined]) -> None:
+        started = time.monotonic()
+        last = part[-1].record
+        verdicts = [item.verdict for item in part]
+        run = self._breaker.after(verdicts)
+        move = Move(
+            self.partition, self._mine, self._next, last.offset + 1, last.offset, store.digest(last), run
+        )
+        settled = await self._transact(move, verdicts)
+        self._breaker.moved(run)
+        self._next = move.next_offset
+        await self._acknowledged()
+        self._relay.publish(settled.outgoing)
+        self._report(part, settled, started)
+
+    async def _transact(self, move: Move, verdicts: Sequence[Verdict]) -> Settled:
+        deletes = self._relay.take_acknowledged()
+        try:
+            return await store.settle(self._parts.database, move, verdicts, deletes, self._parts.sealer)
+        except (UnstorableError, TooSlowError):
+            self._relay.put_back(deletes)
+            raise
+
+    async def _acknowledged(self) -> None:
+        """Wait until Kafka has the batch before, and look meanwhile."""
+        while not await self._relay.acknowledged(self._parts.settings.look_interval_s):
+            await self._look()
+
+    # --- between batches -----------------------------------------------------------------------------------------
+
+    async def _idle(self) -> None:
+        if self._closing or not self._open:
+            return
+        if not await self._relay.acknowledged(0):
+            await self._look_when_due()
+            return
+        if keys := self._relay.take_acknowledged():
+            await store.delete(self._parts.database, self.partition, self._mine, keys)
+        await self._pass_control_records()
+        await self._look_when_due()
+
+    async def _pass_control_records(self) -> None:
+        """Write the position where only markers of transactions followed, which are no records."""
+        position, self._reached = self._reached, None
+        if position is None or position <= self._next or self._queue or not self._open:
+            return
+        self._verify = None
+        move = Move(self.partition, self._mine, self._next, position, dead_letter_run=self._breaker.run)
+        await store.settle(self._parts.database, move, (), (), self._parts.sealer)
+        self._next = position
+
+    async def _look_when_due(self) -> None:
+        if time.monotonic() - self._looked_at >= self._parts.settings.look_interval_s:
+            await self._look()
+
+    async def _look(self) -> None:
+        """See whether the partition is as this lane left it, and what an operator ordered."""
+        lowest = self._relay.lowest_pending(self._next)
+        found = await store.look(self._parts.database, self.partition, lowest)
+        self._looked_at = time.monotonic()
+        if found is None or found.owner != self._owner:
+            raise FencedError
+        if found.next_offset != self._next or found.reappeared:
+            raise StaleError
+        self._skip = found.skip_offset
+        if found.resume_at_offset is not None:
+            self._breaker.resumed()
+        if self._stopped_at is not None and self._skip == self._stopped_at:
+            self._stopped_at = self.reason = None
+
+    def _blocked(self) -> bool:
+        if self._breaker.open:
+            self.reason = BREAKER_OPEN
+        elif self.reason == BREAKER_OPEN:
+            self.reason = None
+        return self._breaker.open or self._stopped_at is not None
+
+    async def _wait_and_look(self) -> None:
+        """Stand still for an interval, without records, as a lane that waits for time or for an operator."""
+        await self._acknowledged()
+        if keys := self._relay.take_acknowledged():
+            await store.delete(self._parts.database, self.partition, self._mine, keys)
+        await self._sleep(self._parts.settings.look_interval_s)
+        if not self._closing:
+            await self._look()
+
+    async def _wait_for_order(self) -> None:
+        while not self._closing:
+            await self._sleep(self._parts.settings.look_interval_s)
+            found = await store.look(self._parts.database, self.partition, 0)
+            if found is None or found.owner != self._owner:
+                raise FencedError
+            if found.resume_at_offset is not None:
+                return
+
+    def _stop(self, event: str, reason: str, **fields: object) -> None:
+        self.reason = reason
+        self._log.error(event, **fields)
+
+    def _put_back(self, records: Sequence[Record]) -> None:
+        self._queue.extendleft(reversed(records))
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        if not self._closing:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), seconds)
+
+    # --- when something fails ------------------------------------------------------------------------------------
+
+    async def _recover(self, error: Exception) -> None:
+        self._open, self._seek_to = False, None
+        if isinstance(error, FencedError):
+            await self._after_fence()
+            return
+        if isinstance(error, StaleError):
+            return
+        self._failures += 1
+        service = error.service if isinstance(error, UnavailableError) else "database"
+        event = "commit.unknown" if isinstance(error, CommitUnknownError) else "lane.waiting"
+        if self.reason != service:
+            self._log.warning(event, service=service, reason=str(error))
+        self.reason = service
+        if not isinstance(error, CommitUnknownError):
+            longest = min(BACKOFF_FIRST_S * 2 ** (self._failures - 1), BACKOFF_MAX_S)
+            await self._sleep(uniform(longest / 2, longest))  # noqa: S311 - jitter
+
+    async def _after_fence(self) -> None:
+        """Another owner: prove that the group still counts this partition as ours before claiming it back."""
+        self._fences += 1
+        self.reason = "fenced"
+        self._parts.metrics.fence_losses.inc()
+        self._log.warning("lane.fenced", next_offset=self._next, times=self._fences)
+        if self._fences > 1:
+            raise RejoinError
+        await self._relay.forget()
+        self._queue.clear()
+        heartbeat_s = self._parts.settings.heartbeat_interval_s
+        while not self._closing:
+            await self._sleep(heartbeat_s * uniform(1.1, 1.6))  # noqa: S311 - jitter
+            with suppress(UnavailableError):
+                await self._member.prove(self.partition, self._next)
+                self._owner = None
+                return
+
+    async def _finish(self) -> None:
+        """Leave nothing behind that can be helped: publish, delete, then go."""
+        if not self._open:
+            return
+        with suppress(UnavailableError, TooSlowError, UnstorableError, StaleError, FencedError, CommitUnknownError):
+            await self._acknowledged()
+            if keys := self._relay.take_acknowledged():
+                await store.delete(self._parts.database, self.partition, self._mine, keys)
+
+    def _report(self, part: Sequence[Examined], settled: Settled, started: float) -> None:
+        duration_s = time.monotonic() - started
+        self._count(part, settled, duration_s)
+        self._log.info(
+            "batch.stored",
+            first=part[0].record.offset,
+            records=len(part),
+            accepted=settled.accepted,
+            rejected=settled.rejected,
+            dead_letters=settled.dead,
+            repeated=settled.repeated,
+            differing=settled.differing,
+            duration_ms=round(duration_s * 1000, 1),
+        )
+
+    def _count(self, part: Sequence[Examined], settled: Settled, duration_s: float) -> None:
+        metrics = self._parts.metrics
+        metrics.batch_records.observe(len(part))
+        metrics.stage_seconds.labels("store").observe(duration_s)
+        metrics.records.labels("accepted").inc(settled.accepted)
+        metrics.records.labels("rejected").inc(settled.rejected)
+        metrics.records.labels("dead_letter").inc(settled.dead)
+        metrics.duplicates.inc(settled.repeated)
+        metrics.duplicates_that_differ.inc(settled.differing)
+        for item in part if settled.dead else ():
+            if isinstance(item.verdict, DeadLetter):
+                metrics.dead_letters.labels(item.verdict.code).inc()

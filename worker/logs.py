@@ -1,0 +1,112 @@
+"""
+Structured logs on stderr, and the one list of every event that is logged.
+
+A line holds ids, counts and durations only: no name, email, phone, address, birth date, token, key or password.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+EVENTS: Final[dict[str, str]] = {
+    "batch.stored": "A batch was committed: one line a batch.",
+    "batch.bisected": "The database refused a batch's data; it is halved to find the record.",
+    "batch.halved": "The database could not take a batch in time; it is halved.",
+    "breaker.opened": "Nothing but dead letters in a row: the partition pauses. Look at the newest dead letters, then `registration partitions resume`.",
+    "breaker.closed": "A command succeeded again, or an operator resumed the partition.",
+    "catalogue.applied": "A catalogue version was published.",
+    "catalogue.ahead": "A record is newer than the catalogue may decide: a broker's clock runs ahead.",
+    "commit.unknown": "COMMIT was not answered; the partition is claimed again to find out.",
+    "consumer.joined": "The group gave this worker its partitions.",
+    "consumer.left": "This worker left the group.",
+    "consumer.rejoining": "This membership is given up; the worker joins anew.",
+    "ingress.started": "The ingress answers.",
+    "ingress.stopped": "The ingress has stopped.",
+    "kafka.client": "A message of the Kafka client.",
+    "lane.claimed": "A partition was claimed: where it begins, and how many left-over messages were published.",
+    "lane.closed": "A partition was given up.",
+    "lane.fenced": "Another worker claimed this partition.",
+    "lane.input_lost": "Commands that were not processed are gone from the log. `registration partitions resume --from-log-start` goes on.",
+    "lane.recovered": "The partition works again.",
+    "lane.stopped": "One record met a bug: its partition is stopped. Deploy a fix, or `registration partitions skip`.",
+    "lane.topic_anew": "The topic was made anew: its log begins again, the inbox removes what was done before.",
+    "lane.waiting": "The partition can't go on, and why; it tries again by itself.",
+    "migration.applied": "A migration was applied.",
+    "process.ended": "A worker process ended by itself.",
+    "producer.replaced": "The producer was given up after a failure; what was not acknowledged is sent again.",
+    "request.answered": "An HTTP request was answered.",
+    "request.failed": "A request met a bug; the caller was told `internal-error`.",
+    "settings.read": "The settings of this process, secrets masked.",
+    "standby.missing": "PostgreSQL has no synchronous standby: a failover may lose the newest commits, which are then done again.",
+    "topic.created": "A topic was made.",
+    "worker.started": "A worker process runs.",
+    "worker.stopped": "A worker process has stopped.",
+}
+
+
+def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
+    """
+    Set up logging for this process.
+
+    Args:
+        level: DEBUG, INFO, WARNING or ERROR.
+        fmt: `json` or `console`.
+        stream: where lines go; stderr by default, since stdout is for results.
+    """
+    out = stream or sys.stderr
+    renderer: Any = structlog.dev.ConsoleRenderer() if fmt == "console" else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _safe_exception,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+
+
+def logger(**context: object) -> FilteringBoundLogger:
+    """Return a logger that adds this context to each line."""
+    bound: FilteringBoundLogger = structlog.get_logger(**context)
+    return bound
+
+
+def _safe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Name an exception by type and place: its text may hold a row, a body or a key."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["at"] = places(error)
+    return event
+
+
+def places(error: BaseException, deepest: int = 6) -> list[str]:
+    """Return where an exception came from, innermost last, as `file:line function`."""
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{'/'.join(code.co_filename.rsplit('/', 2)[-2:])}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return found[-deepest:]
+
+
+class _Forward(logging.Handler):
+    """Sends what libraries log through the same renderer, without their exceptions' texts."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name.startswith("aiokafka"):  # from WARNING on its messages hold nodes, partitions and error names
+            structlog.get_logger().log(record.levelno, "kafka.client", message=record.getMessage(), exc_info=error)
+        else:
+            structlog.get_logger().log(record.levelno, record.name, message=str(record.msg), exc_info=error)

@@ -1,0 +1,172 @@
+"""
+The messages that a verdict becomes, byte for byte the same whenever they are built: no clock, no randomness.
+
+Source: CloudEvents 1.0, Kafka protocol binding, binary content mode.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+from schemas.base import CONTENT_TYPE, SPEC_VERSION
+from schemas.dead_letters import DEAD_LETTERS_TOPIC
+from schemas.events import (
+    CUSTOMER_REGISTERED,
+    CUSTOMER_REGISTRATION_REJECTED,
+    EVENTS_TOPIC,
+    Consent,
+    CustomerRegistered,
+    CustomerRegistrationRejected,
+    Limits,
+)
+from worker.core import decision
+from worker.kafka import OutMessage
+from worker.registration import Accepted, DeadLetter, Rejected
+
+SOURCE: Final = b"/registration/worker"
+EVENT: Final = "event"
+LETTER: Final = "dead-letter"
+Kind: TypeAlias = Literal["event", "dead-letter"]
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+
+_SPEC: Final = ("ce_specversion", SPEC_VERSION.encode())
+_SOURCE: Final = ("ce_source", SOURCE)
+_JSON: Final = ("content-type", CONTENT_TYPE.encode())
+_TOPICS: Final[dict[str, str]] = {EVENT: EVENTS_TOPIC, LETTER: DEAD_LETTERS_TOPIC}
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message with its key in the outbox: the offset of its command, and its kind."""
+
+    offset: int
+    kind: Kind
+    message: OutMessage
+
+
+def registered(verdict: Accepted) -> Outgoing:
+    """Tell the world that a customer exists."""
+    tie, decided = verdict.tie, verdict.approved.decision
+    event = CustomerRegistered.model_construct(
+        registration_id=tie.registration_id,
+        tenant_id=tie.tenant_id,
+        customer_id=verdict.customer_id,
+        user_id=verdict.user_id,
+        person_id=verdict.person_id,
+        category_id=verdict.approved.categorized.category_id,
+        risk_level=decided.risk_level,
+        risk_score=decided.risk_score,
+        due_diligence=decided.due_diligence,
+        sanctions_screening=decided.sanctions_screening,
+        monitoring=decided.monitoring,
+        senior_approval=decided.senior_approval,
+        next_review_on=decided.next_review_on,
+        verification_level=decided.verification_level,
+        verification_checks=list(decided.verification_checks),
+        consents=_consents(decided.consents),
+        limits=_limits(decided.limits),
+        activation_blockers=list(decided.activation_blockers),
+        catalogue_version=verdict.catalogue_version,
+        registered_at=verdict.decided_at,
+        customer_path=f"/api/v2.1/customers/{verdict.customer_id}",
+    )
+    return _event(verdict, CUSTOMER_REGISTERED, verdict.customer_id, event.to_json())
+
+
+def rejected(verdict: Rejected) -> Outgoing:
+    """Tell the world that a registration ended without a customer."""
+    event = CustomerRegistrationRejected.model_construct(
+        registration_id=verdict.tie.registration_id,
+        tenant_id=verdict.tie.tenant_id,
+        code=verdict.refused.code,
+        fault_codes=sorted({fault.code for fault in verdict.refused.faults}),
+        rejected_at=verdict.decided_at,
+    )
+    return _event(verdict, CUSTOMER_REGISTRATION_REJECTED, verdict.tie.registration_id, event.to_json())
+
+
+def letter(verdict: DeadLetter) -> Outgoing:
+    """Pass on a record that can't be processed, with where it came from and why."""
+    record = verdict.record
+    added = (
+        ("dl_code", verdict.code.encode()),
+        ("dl_topic", record.topic.encode()),
+        ("dl_partition", str(record.partition).encode()),
+        ("dl_offset", str(record.offset).encode()),
+        ("dl_at", timestamp(verdict.decided_at)),
+    )
+    if verdict.with_payload:
+        message = OutMessage(DEAD_LETTERS_TOPIC, record.key, record.value, (*record.headers, *added))
+    else:
+        message = OutMessage(DEAD_LETTERS_TOPIC, None, None, added)
+    return Outgoing(record.offset, LETTER, message)
+
+
+def pack(message: OutMessage) -> bytes:
+    """Put key, value and headers of a dead letter into one piece, to be sealed."""
+    return json.dumps([_text(message.key), _text(message.value), pack_headers(message.headers)]).encode()
+
+
+def unpack(packed: bytes) -> OutMessage:
+    """Return the dead letter of `pack`."""
+    key, value, headers = json.loads(packed)
+    return OutMessage(DEAD_LETTERS_TOPIC, _bytes(key), _bytes(value), unpack_headers(headers))
+
+
+def pack_headers(headers: Headers) -> str:
+    """Return headers as JSON; bytes as Latin-1, which keeps each of them."""
+    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
+
+
+def unpack_headers(packed: str) -> Headers:
+    """Return the headers of `pack_headers`."""
+    return tuple((name, value.encode("latin-1")) for name, value in json.loads(packed))
+
+
+def restored(kind: str, key: bytes | None, value: bytes | None, headers: Headers) -> OutMessage:
+    """Return a message as the outbox kept it."""
+    return OutMessage(_TOPICS[kind], key, value, headers)
+
+
+def timestamp(when: datetime) -> bytes:
+    """Return a time as CloudEvents has it: RFC 3339, UTC, milliseconds."""
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+
+
+@lru_cache(maxsize=1024)
+def _consents(decided: tuple[decision.Consent, ...]) -> list[Consent]:
+    return [Consent(code=each.code, document_version=each.document_version) for each in decided]
+
+
+@lru_cache(maxsize=1024)
+def _limits(decided: decision.CustomerLimits) -> Limits:
+    return Limits(currency=decided.currency, day=decided.day, month=decided.month, transaction=decided.transaction)
+
+
+def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> Outgoing:
+    tie, record = verdict.tie, verdict.record
+    headers = [
+        _SPEC,
+        ("ce_id", tie.event_id.encode()),
+        ("ce_type", kind.encode()),
+        _SOURCE,
+        ("ce_time", timestamp(verdict.decided_at)),
+        ("ce_subject", key.encode()),
+        ("ce_tenantid", tie.tenant_id.encode()),
+        _JSON,
+    ]
+    headers.extend(header for header in record.headers if header[0] == "traceparent")
+    return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key.encode(), value, headers))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1")

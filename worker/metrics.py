@@ -1,0 +1,89 @@
+"""
+Every metric, in one list: name, help text and labels stand here and nowhere else.
+
+Labels take few values: codes, states, route templates, partitions. None ever holds an id, a name or anything that a
+caller sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+NAMESPACE: Final = "registration"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 350, 500, 1000, 2000, 5000)
+
+
+class Metrics:
+    """
+    The metrics of one process, in a registry of their own.
+
+    A process has one of these, made where it is wired together; the worker uses the upper half, the ingress the lower.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each is of no use
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+        # The worker.
+        self.records = self._counter("records", "Commands whose outcome was committed.", "outcome")
+        self.duplicates = self._counter("duplicates", "Commands whose registration had its outcome already.")
+        self.duplicates_that_differ = self._counter(
+            "duplicates_that_differ", "Duplicates with another fingerprint than the command that was first."
+        )
+        self.dead_letters = self._counter("dead_letters", "Commands that can never be processed.", "code")
+        self.batch_records = self._histogram("batch_records", "Commands in a batch.", _RECORDS)
+        self.stage_seconds = self._histogram("stage_seconds", "Time of each stage of a batch.", _SECONDS, "stage")
+        self.lag_records = self._gauge("lag_records", "Commands on the log that are not yet processed.", "partition")
+        self.outbox_rows = self._gauge("outbox_rows", "Messages committed and not yet known to be published.")
+        self.outbox_oldest_age_seconds = self._gauge(
+            "outbox_oldest_age_seconds", "Age of the oldest message in the outbox; beyond 60 nobody publishes it."
+        )
+        self.breaker_open = self._gauge(
+            "breaker_open", "1 where a partition pauses after nothing but dead letters in a row.", "partition"
+        )
+        self.fence_losses = self._counter("fence_losses", "Batches refused since another worker had claimed the partition.")
+        self.lanes = self._gauge("lanes", "Assigned partitions by what they do.", "state")
+
+        # The ingress.
+        self.requests = self._counter("http_requests", "HTTP requests answered.", "method", "route", "status", "code")
+        self.request_seconds = self._histogram("http_request_seconds", "Time to answer.", _SECONDS, "method", "route")
+        self.requests_in_flight = self._gauge("http_requests_in_flight", "HTTP requests that are not answered yet.")
+        self.waits = self._counter("waits", "Waits for an outcome, by how they ended.", "end")
+        self.wait_seconds = self._histogram("wait_seconds", "Time from the command's acknowledgement to its outcome.", _SECONDS)
+        self.waiting = self._gauge("waiting", "Requests that wait for their outcome now.")
+        self.look_up_seconds = self._histogram("look_up_seconds", "Time of the look-up that serves all waiters.", _SECONDS)
+        self.look_up_failures = self._counter("look_up_failures", "Look-ups for waiters that the database did not answer.")
+        self.hash_queue = self._gauge("hash_queue", "Passwords that wait for a thread or are being hashed.")
+        self.hash_seconds = self._histogram("hash_seconds", "Time of a password's hash, waiting for a thread included.", _SECONDS)
+        self.hash_refusals = self._counter("hash_refusals", "Requests refused since too many passwords waited.")
+        self.produce_seconds = self._histogram("produce_seconds", "Time until Kafka acknowledged a command.", _SECONDS)
+        self.produce_failures = self._counter("produce_failures", "Commands not acknowledged, by what is known.", "known")
+        self.catalogue_read_failures = self._counter("catalogue_read_failures", "Readings of the catalogue that failed.")
+
+    def text(self) -> bytes:
+        """Return every metric in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, namespace=NAMESPACE, registry=self.registry, buckets=buckets)

@@ -1,0 +1,320 @@
+"""
+What one message says by itself, read without the worker's own code: commands, events and dead letters as they lie on the topics.
+
+Pure. Texts name members and headers, never a value that could be personal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.base import CONTENT_TYPE, SPEC_VERSION, Headers
+from schemas.commands import INGRESS_SOURCE
+from schemas.dead_letters import DeadLetter
+from schemas.events import CustomerRegistered, CustomerRegistrationRejected, Event, UnknownEventError, parse_event
+from worker.core import ids
+from worker.kafka import Record
+
+COMPLETE: Final = "REGISTRATION_COMPLETE"
+REJECTED: Final = "REJECTED"
+Fault: TypeAlias = tuple[str, str]
+"""A rule of `verify_report`, and what is wrong."""
+
+_PASSWORDS: Final = frozenset({"password", "matchingPassword"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ALWAYS: Final = {
+    "ce_specversion": SPEC_VERSION.encode(),
+    "ce_source": b"/registration/worker",
+    "content-type": CONTENT_TYPE.encode(),
+}
+_ONCE: Final = frozenset({*_ALWAYS, "ce_id", "ce_type", "ce_time", "ce_subject", "ce_tenantid"})
+_LETTER: Final = frozenset(DeadLetter.model_fields)
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event that could be read."""
+
+    event: Event
+    document: Mapping[str, Any]
+    status: str
+    ce_id: str
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter of the topic: which record it is, and a digest of what it holds of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    recorded_at: datetime
+    digest: int
+
+
+def recorded_at(record: Record) -> datetime:
+    """Return the broker's time of a record."""
+    return _EPOCH + timedelta(milliseconds=record.timestamp)
+
+
+def coordinates(topic: str, partition: int, offset: int) -> str:
+    """Return where a record is, as operators write it."""
+    return f"{topic}/{partition}/{offset}"
+
+
+def digest(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """Return 64 bits, signed, that tell one record's key, value and headers from another's."""
+    state = hashlib.blake2b(digest_size=8)
+    for part in (key, value, *(part for name, content in headers for part in (name.encode(), content))):
+        state.update(b"\0" if part is None else b"\1" + len(part).to_bytes(4) + part)
+    return int.from_bytes(state.digest(), signed=True)
+
+
+NOTHING: Final = digest(None, None, ())
+"""Of a record that carried a password: its dead letter holds coordinates only."""
+
+
+def carries_password(value: bytes | None) -> bool:
+    """
+    Say whether a value holds a member that is named like a password, at any depth.
+
+    Source: README, Topics: exactly `password` or `matchingPassword`; in bytes that are not JSON, either name in quotes.
+    """
+    if value is None:
+        return False
+    plain = value.replace(b"\0", b"")  # UTF-16 and UTF-32 too
+    quoted = b'"password"' in plain or b'"matchingPassword"' in plain
+    if not quoted and b"\\u" not in plain:
+        return False
+    try:
+        return _names_password(json.loads(value))
+    except (ValueError, RecursionError):
+        return quoted
+
+
+def _names_password(node: object) -> bool:
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, dict):
+            if not _PASSWORDS.isdisjoint(current):
+                return True
+            waiting.extend(current.values())
+        elif isinstance(current, list):
+            waiting.extend(current)
+    return False
+
+
+def registration_of(value: bytes | None) -> tuple[str, str] | None:
+    """Return registration id and tenant as a command names them; None where they can't be read."""
+    try:
+        document = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    registration_id, tenant = document.get("registrationId"), document.get("tenantId")
+    if not isinstance(registration_id, str) or not isinstance(tenant, str) or "\0" in registration_id + tenant:
+        return None
+    return registration_id, tenant
+
+
+def of_our_ingress(record: Record) -> bool:
+    """Say whether a command names our own ingress as its source."""
+    return dict(record.headers).get("ce_source") == INGRESS_SOURCE.encode()
+
+
+def read_event(record: Record) -> tuple[Fact | None, list[Fault]]:
+    """Read a record of the events topic, and say what is wrong with it by itself."""
+    headers = dict(record.headers)
+    try:
+        event = parse_event(record.headers, record.value or b"")
+        document: Mapping[str, Any] = json.loads(record.value or b"")
+    except UnknownEventError:
+        return None, [("event.headers", "ce_specversion or ce_type is not one of ours")]
+    except ValidationError as error:
+        members = sorted({".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False, include_context=False)})
+        return None, [("event.shape", f"not as its schema says: {', '.join(members)}")]
+    registered = isinstance(event, CustomerRegistered)
+    faults = [*_header_faults(record.headers), *_fact_faults(event, headers, record.key)]
+    faults += [("event.shape", f"no member of the schema: {name}") for name in _unknown(document, _TREES[type(event)])]
+    if carries_password(record.value):
+        faults.append(("password.plaintext", "in an event"))
+    ce_id = headers.get("ce_id", b"").decode(errors="replace")
+    # A trace belongs to one delivery: sending a stored fact again may leave it out.
+    own = digest(record.key, record.value, [header for header in record.headers if header[0] != "traceparent"])
+    return Fact(event, document, COMPLETE if registered else REJECTED, ce_id, own), faults
+
+
+def _header_faults(headers: Headers) -> Iterator[Fault]:
+    names = [name for name, _ in headers if name != "traceparent"]
+    if len(names) != len(_ONCE) or set(names) != _ONCE:
+        wrong = sorted(set(names) ^ _ONCE) or ["one of them stands there twice"]
+        yield "event.headers", f"missing or unforeseen: {', '.join(wrong)}"
+    for name, value in headers:
+        if name in _ALWAYS and value != _ALWAYS[name]:
+            yield "event.headers", f"{name} has another value than agreed"
+
+
+def _fact_faults(event: Event, headers: Mapping[str, bytes], key: bytes | None) -> Iterator[Fault]:
+    registered = isinstance(event, CustomerRegistered)
+    subject = (event.customer_id if isinstance(event, CustomerRegistered) else event.registration_id).encode()
+    if key != subject or headers.get("ce_subject") != subject:
+        yield "event.headers", f"key and ce_subject are not the {'customer' if registered else 'registration'} id"
+    if headers.get("ce_tenantid") != event.tenant_id.encode():
+        yield "event.headers", "ce_tenantid is not the tenant of the value"
+    if _time(headers.get("ce_time")) != _happened_at(event):
+        yield "event.headers", "ce_time is not the time of the value"
+    registration = ids.registration_uuid(event.registration_id)
+    if registration is None:
+        yield "event.shape", "registrationId is no TypeID of a registration"
+    elif headers.get("ce_id") != ids.derive(ids.EVENT, event.tenant_id, registration).encode():
+        yield "registration.wrong_id", "ce_id of its event"
+
+
+def against_row(fact: Fact, row: Mapping[str, Any]) -> Iterator[Fault]:
+    """Say where an event differs from the rows that it is about, and where it tells what it must not."""
+    if row["status"] is None:
+        yield "event.ghost", f"{fact.ce_id}: an event whose registration is not in the database"
+        return
+    if row["status"] != fact.status:
+        yield "event.contradicts", f"{fact.ce_id}: the event says {fact.status}, the row {row['status']}"
+        return
+    event = fact.event
+    compared = _REGISTERED if isinstance(event, CustomerRegistered) else _REJECTED
+    wrong = [member for member, column in compared if getattr(event, member) != row[column]]
+    if wrong:
+        yield "event.contradicts", f"{fact.ce_id}: other than the rows: {', '.join(wrong)}"
+    if isinstance(event, CustomerRegistered):
+        told = sorted(_personal(fact.document, row))
+        if told:
+            yield "personal.data", f"{fact.ce_id}: {', '.join(told)}"
+
+
+def read_letter(record: Record) -> tuple[Letter | None, list[Fault]]:
+    """Read a record of the dead-letter topic; our five headers are its last, whatever the original's are named."""
+    original, added = record.headers[:-5], record.headers[-5:]
+    try:
+        if {name for name, _ in added} != _LETTER:
+            return None, [("letter.headers", "the last five are not those of a dead letter")]
+        head = DeadLetter.from_headers(added)
+    except ValidationError as error:
+        names = sorted({str(fault["loc"][0]) for fault in error.errors(include_input=False, include_context=False)})
+        return None, [("letter.headers", f"can't be read: {', '.join(names)}")]
+    faults: list[Fault] = [("password.plaintext", "in a dead letter")] if carries_password(record.value) else []
+    own = digest(record.key, record.value, original)
+    return Letter(head.dl_topic, head.dl_partition, head.dl_offset, head.dl_at, own), faults
+
+
+def unpack(packed: bytes) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]:
+    """Return key, value and headers from what is sealed in the table: JSON, bytes as Latin-1."""
+    key, value, headers = json.loads(packed)
+    pairs = json.loads(headers) if isinstance(headers, str) else headers
+    return _bytes(key), _bytes(value), [(name, content.encode("latin-1")) for name, content in pairs]
+
+
+_REGISTERED: Final = (
+    ("customer_id", "customer_id"),
+    ("user_id", "user_id"),
+    ("person_id", "person_id"),
+    ("category_id", "category_id"),
+    ("risk_level", "risk_level"),
+    ("risk_score", "risk_score"),
+    ("due_diligence", "due_diligence"),
+    ("verification_level", "verification_level"),
+    ("next_review_on", "next_review_on"),
+    ("catalogue_version", "catalogue_version"),
+    ("registered_at", "decided_at"),
+)
+_REJECTED: Final = (("code", "code"), ("rejected_at", "decided_at"))
+_KNOWN: Final = frozenset(
+    {"registrationId", "tenantId", "customerId", "userId", "personId", "categoryId", "customerPath", "nextReviewOn"}
+)
+"""Members that are compared with rows, or hold nothing else than an id that is: no name can hide there."""
+
+
+def _personal(document: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Name the columns whose value stands in an event.
+
+    Addresses and numbers are looked for inside every text; names, places and the birth date only as a whole text, and
+    not where the text has the form of a code: somebody may be called Low or Daily.
+    """
+    everywhere = list(_texts(document))
+    for column in ("email", "email_normalized", "username", "phone"):
+        if row[column] and any(row[column] in text for text in everywhere):
+            yield column
+    others = {text for name, node in document.items() if name not in _KNOWN for text in _texts(node)}
+    for column in ("first_name", "last_name", "customer_name", "place_of_birth", "date_of_birth"):
+        value = str(row[column] or "")
+        if value in others and not _CODE.fullmatch(value):
+            yield column
+
+
+def _texts(node: object) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for child in node.values():
+            yield from _texts(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _texts(child)
+
+
+Tree: TypeAlias = "Mapping[str, Tree | None]"
+
+
+def _tree(model: type[BaseModel]) -> Tree:
+    """Return the members of a model by their names on the wire, those of its parts too."""
+    return {field.alias or name: _subtree(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _subtree(annotation: object) -> Tree | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return _tree(candidate)
+    return None
+
+
+_TREES: Final = {model: _tree(model) for model in (CustomerRegistered, CustomerRegistrationRejected)}
+
+
+def _unknown(node: object, tree: Tree | None) -> Iterator[str]:
+    """Name members that the schema does not have; the name is the sender's, so its form is checked before it is shown."""
+    if tree is None:
+        return
+    if isinstance(node, list):
+        for child in node:
+            yield from _unknown(child, tree)
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            if name not in tree:
+                yield name if name.isidentifier() and name.isascii() and len(name) < 40 else "(a name that is no name)"  # noqa: PLR2004
+            else:
+                yield from _unknown(child, tree[name])
+
+
+def _happened_at(event: Event) -> datetime:
+    return event.registered_at if isinstance(event, CustomerRegistered) else event.rejected_at
+
+
+def _time(value: bytes | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat((value or b"").decode())
+    except ValueError:
+        return None
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1")

@@ -1,0 +1,295 @@
+"""
+From a record of the command topic to a verdict: parse, validate, categorize, decide.
+
+Pure: no I/O and no clock. "Today" and the catalogue's version follow from the record's own timestamp, so that deciding
+again, after any rewind, gives the same verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from argon2 import Type, extract_parameters
+from argon2.exceptions import InvalidHashError
+from pydantic import ValidationError
+
+from schemas.base import SPEC_VERSION
+from schemas.commands import INGRESS_SOURCE, REGISTER_CUSTOMER, RegisterCustomer
+from worker.catalogues import Snapshot, Versions
+from worker.core import ids
+from worker.core.assess import Approved, Refused, assess, check_document
+from worker.core.customer import Fault
+from worker.kafka import Record
+
+_REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_type", "ce_source")
+_PASSWORD_NAMES: Final = frozenset({"password", "matchingPassword"})
+_QUOTED_NAMES: Final = (b'"password"', b'"matchingPassword"')
+_HASH_BOUNDS: Final = {"memory_cost": (19_456, 262_144), "time_cost": (2, 10), "parallelism": (1, 8)}
+_HASH_VERSION: Final = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The registration that a record belongs to."""
+
+    tenant_id: str
+    registration_id: str
+    event_id: str
+    requested_at: datetime | None = None
+    requested_by: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A customer will exist, unless the email has one already."""
+
+    record: Record
+    decided_at: datetime
+    tie: Tie
+    catalogue_version: int
+    approved: Approved
+    password_hash: str
+    customer_id: str
+    user_id: str
+    person_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A refusal: an outcome like any other."""
+
+    record: Record
+    decided_at: datetime
+    tie: Tie
+    catalogue_version: int | None
+    refused: Refused
+    suspicious: bool = False
+    """Our own ingress had found it valid: versions disagree, which the breaker counts like a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can never be processed. `with_payload` is false where it carries a plaintext password."""
+
+    record: Record
+    decided_at: datetime
+    code: str
+    tie: Tie | None
+    with_payload: bool = True
+
+
+Verdict = Accepted | Rejected | DeadLetter
+
+
+class UnknownTenantError(Exception):
+    """No catalogue for this tenant in the snapshot: read it afresh, then ask again."""
+
+
+def counts_for_breaker(verdict: Verdict) -> bool:
+    """Say whether a verdict is one of those that, many in a row, mean a bad deploy rather than bad data."""
+    return isinstance(verdict, DeadLetter) or (isinstance(verdict, Rejected) and verdict.suspicious)
+
+
+def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
+    """
+    Decide what becomes of one record.
+
+    Args:
+        record: from the command topic.
+        snapshot: the catalogues; it must cover the record's timestamp.
+        fresh: the snapshot was read after the record arrived, so a tenant that is not in it does not exist.
+    Raises:
+        UnknownTenantError: only where `fresh` is false.
+    """
+    decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    fault = _envelope_fault(record)
+    if fault is not None:
+        return refuse(record, fault, snapshot)
+    assert record.value is not None, "a tombstone is an envelope fault"  # noqa: S101 - narrows the type
+    try:
+        command = RegisterCustomer.model_validate_json(record.value)
+    except ValidationError as error:
+        return _examine_faulty(record, decided_at, snapshot, error, fresh=fresh)
+    tenant = snapshot.tenant(command.tenant_id)
+    if tenant is None:
+        return _unknown_tenant(record, decided_at, fresh=fresh)
+    registration = ids.registration_uuid(command.registration_id)
+    if registration is None:
+        return DeadLetter(record, decided_at, "schema.invalid", None)
+    if not _same_tenant(record, tenant, snapshot):
+        return DeadLetter(record, decided_at, "tenant.mismatch", None)
+    tenant_id = tenant.tenant_id
+    tie = Tie(
+        tenant_id,
+        command.registration_id,
+        ids.derive(ids.EVENT, tenant_id, registration),
+        command.requested_at,
+        command.requested_by,
+        command.fingerprint,
+    )
+    version, catalogue = tenant.at(decided_at)
+    if not acceptable_hash(command.password_hash):
+        refused = Refused("validation-failed", (_HASH_FAULT,))
+    else:
+        verdict = assess(command.customer, catalogue, version, _day(decided_at, catalogue.tenant.time_zone))
+        if isinstance(verdict, Approved):
+            own = (ids.derive(kind, tenant_id, registration) for kind in (ids.CUSTOMER, ids.USER, ids.PERSON))
+            return Accepted(record, decided_at, tie, version, verdict, command.password_hash, *own)
+        refused = verdict
+    return Rejected(record, decided_at, tie, version, refused, _suspicious(record, refused))
+
+
+def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
+    """Make a dead letter of a record, tied to its registration where that can be read."""
+    decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    with_payload = record.value is None or not carries_password(record.value)
+    return DeadLetter(record, decided_at, code, _tie_of(_document(record.value), snapshot), with_payload)
+
+
+def carries_password(value: bytes) -> bool:
+    """
+    Say whether bytes hold a member named exactly `password` or `matchingPassword`, at any depth.
+
+    Where they are not JSON, either name in quotes is enough.
+    """
+    if b"\\u" not in value and not any(name in value for name in _QUOTED_NAMES):
+        return False
+    try:
+        json.loads(value, object_pairs_hook=_refuse_password_names)
+    except _PasswordFoundError:
+        return True
+    except (ValueError, RecursionError):
+        return any(name in value for name in _QUOTED_NAMES)
+    return False
+
+
+@lru_cache(maxsize=256)
+def _parameters_accepted(parameters: str) -> bool:
+    try:
+        found = extract_parameters(parameters)
+    except (InvalidHashError, ValueError):
+        return False
+    return (
+        found.type is Type.ID
+        and found.version == _HASH_VERSION
+        and all(low <= getattr(found, name) <= high for name, (low, high) in _HASH_BOUNDS.items())
+    )
+
+
+def acceptable_hash(phc: str) -> bool:
+    """Say whether a PHC string is argon2id, version 19, m 19 to 256 MiB, t 2 to 10, p 1 to 8."""
+    head, _, tail = phc.rpartition("$")
+    head, _, salt = head.rpartition("$")
+    shape = phc.isascii() and len(salt) >= 11 and len(tail) >= 22  # noqa: PLR2004 - 8 and 16 bytes in base64
+    return shape and _parameters_accepted(f"{head}$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA")
+
+
+_HASH_FAULT: Final = Fault(
+    "/passwordHash", "password_hash.invalid", "must be a PHC string of argon2id v=19, m 19 to 256 MiB, t 2 to 10, p 1 to 8"
+)
+
+
+def _envelope_fault(record: Record) -> str | None:
+    if record.value is None:
+        return "value.null"
+    if carries_password(record.value):
+        return "password.plaintext"
+    headers = dict(reversed(record.headers))
+    if not all(headers.get(name) for name in _REQUIRED_HEADERS):
+        return "envelope.invalid"
+    if headers["ce_type"] != REGISTER_CUSTOMER.encode() or headers["ce_specversion"] != SPEC_VERSION.encode():
+        return "type.unexpected"
+    return None
+
+
+def _examine_faulty(
+    record: Record, decided_at: datetime, snapshot: Snapshot, error: ValidationError, *, fresh: bool
+) -> Verdict:
+    """A value that is no valid command: rejected where it can be tied to a registration, else a dead letter."""
+    document = _document(record.value)
+    if not isinstance(document, dict):
+        return DeadLetter(record, decided_at, "json.malformed" if document is None else "schema.invalid", None)
+    named = document.get("tenantId")
+    tenant = snapshot.tenant(named) if isinstance(named, str) else None
+    if tenant is None and isinstance(named, str) and named:
+        return _unknown_tenant(record, decided_at, fresh=fresh)
+    tie = _tie_of(document, snapshot)
+    if tie is None or tenant is None:
+        return DeadLetter(record, decided_at, "schema.invalid", None)
+    if not _same_tenant(record, tenant, snapshot):
+        return DeadLetter(record, decided_at, "tenant.mismatch", None)
+    version, catalogue = tenant.at(decided_at)
+    checked = check_document(
+        document.get("customer"), catalogue, _day(decided_at, catalogue.tenant.time_zone), _envelope_faults(error)
+    )
+    if not isinstance(checked, Refused):
+        raise AssertionError("a value that is no command has a fault")  # noqa: TRY004 - a bug of ours stops the lane
+    return Rejected(record, decided_at, tie, version, checked, _suspicious(record, checked))
+
+
+def _envelope_faults(error: ValidationError) -> tuple[Fault, ...]:
+    """Name the members beside the customer that are wrong."""
+    return tuple(
+        Fault(f"/{each['loc'][0]}", "envelope.invalid", "Expected what the command's JSON Schema says.")
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+        if each["loc"] and each["loc"][0] != "customer"
+    )
+
+
+def _unknown_tenant(record: Record, decided_at: datetime, *, fresh: bool) -> DeadLetter:
+    if not fresh:
+        raise UnknownTenantError
+    return DeadLetter(record, decided_at, "tenant.unknown", None)
+
+
+def _same_tenant(record: Record, tenant: Versions, snapshot: Snapshot) -> bool:
+    named = dict(reversed(record.headers)).get("ce_tenantid")
+    return named is None or snapshot.tenant(named.decode(errors="replace")) is tenant
+
+
+def _suspicious(record: Record, refused: Refused) -> bool:
+    source = dict(reversed(record.headers)).get("ce_source")
+    return refused.code == "validation-failed" and source == INGRESS_SOURCE.encode()
+
+
+def _document(value: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds
+    try:
+        return None if value is None else json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _tie_of(document: object, snapshot: Snapshot) -> Tie | None:
+    if not isinstance(document, dict):
+        return None
+    registration_id, named = document.get("registrationId"), document.get("tenantId")
+    if not isinstance(registration_id, str) or not isinstance(named, str):
+        return None
+    tenant, registration = snapshot.tenant(named), ids.registration_uuid(registration_id)
+    if tenant is None or registration is None:
+        return None
+    return Tie(tenant.tenant_id, registration_id, ids.derive(ids.EVENT, tenant.tenant_id, registration))
+
+
+class _PasswordFoundError(Exception):
+    """Ends the parse at the first member that is named like a password."""
+
+
+def _refuse_password_names(pairs: list[tuple[str, object]]) -> None:
+    if any(name in _PASSWORD_NAMES for name, _ in pairs):
+        raise _PasswordFoundError
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def _day(when: datetime, time_zone: str) -> date:
+    return when.date() if time_zone == "UTC" else when.astimezone(_zone(time_zone)).date()
