@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
-"""Kafka's record headers, in order; a name may repeat."""
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""Kafka's record headers, in order; a name may repeat, a value may be null."""
 
 
 class Message(BaseModel):
@@ -37,11 +37,11 @@ class Message(BaseModel):
 
 
 def header(headers: Headers, name: str) -> str | None:
-    """Return the first header of that name as text; None where it is absent or not UTF-8."""
+    """Return the first header of that name as text; None where it is absent, null or not UTF-8."""
     for key, value in headers:
         if key == name:
             try:
-                return value.decode()
+                return None if value is None else value.decode()
             except UnicodeDecodeError:
                 return None
     return None

@@ -128,7 +128,7 @@ class CategoryFeatureRelation(Message):
 
     feature: FeatureReference | None = None
     enabled: StrictBool | None = None
-    parametrization: Annotated[list[Parameter], Field(max_length=100)] | None = None
+    parametrization: Annotated[list[Parameter], Field(max_length=50)] | None = None
 
 
 class Categorization(Message):
@@ -140,7 +140,7 @@ class Categorization(Message):
     name: Text | None = None
     description: LongText | None = None
     is_active: StrictBool | None = None
-    category_feature_relations: Annotated[list[CategoryFeatureRelation], Field(max_length=100)] | None = None
+    category_feature_relations: Annotated[list[CategoryFeatureRelation], Field(max_length=50)] | None = None
 
 
 class IndividualCustomer(Message):

@@ -27,9 +27,10 @@ class DeadLetter(Message):
     @classmethod
     def from_headers(cls, headers: Headers) -> DeadLetter:
         """
-        Read the five headers of a dead letter.
+        Read the five headers of a dead letter: the last of their names, for the original record may have had such too.
 
         Raises:
             pydantic.ValidationError: one is missing or malformed.
         """
-        return cls.model_validate({name: header(headers, name) for name in cls.model_fields})
+        latest = headers[::-1]
+        return cls.model_validate({name: header(latest, name) for name in cls.model_fields})

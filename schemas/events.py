@@ -71,7 +71,7 @@ class CustomerRegistrationRejected(Message):
 
 Event: TypeAlias = CustomerRegistered | CustomerRegistrationRejected
 
-_TYPES: Final[dict[str, type[CustomerRegistered] | type[CustomerRegistrationRejected]]] = {
+_TYPES: Final[dict[str, type[CustomerRegistered | CustomerRegistrationRejected]]] = {
     CUSTOMER_REGISTERED: CustomerRegistered,
     CUSTOMER_REGISTRATION_REJECTED: CustomerRegistrationRejected,
 }
@@ -99,4 +99,4 @@ def parse_event(headers: Headers, value: bytes) -> Event:
     if model is None or header(headers, "ce_specversion") != SPEC_VERSION:
         msg = "not a customer registration event of CloudEvents 1.0"
         raise UnknownEventError(msg)
-    return model.model_validate_json(value)
+    return model.model_validate_json(value, by_alias=True, by_name=False)

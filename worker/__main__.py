@@ -26,7 +26,7 @@ from worker.errors import (
     ConfigurationError,
     UnavailableError,
 )
-from worker.operate import catalogue, status, tail, verify, verify_report
+from worker.operate import catalogue, catalogue_file, status, tail, verify, verify_report
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ def verify_command(
 @catalogue_cli.command(name="validate")
 def catalogue_validate(file: Path) -> None:
     """Check a file without a server."""
-    found = catalogue.validate(file)
+    found = catalogue_file.validate(file)
     if not isinstance(found, Catalogue):
         raise typer.Exit(_faults(found))
     _show(f"{file}: tenant {found.tenant.slug}, {len(found.categories)} categories, {len(found.features)} features; valid")

@@ -1,6 +1,4 @@
-"""
-Wires a process together from its settings, and owns its signals: SIGTERM and Ctrl-C finish what is in flight, then end.
-"""
+"""Wires a process together from its settings, and owns its signals: SIGTERM and Ctrl-C finish what is in flight, then end."""
 
 from __future__ import annotations
 
@@ -104,9 +102,7 @@ def database_of(settings: Settings, name: str) -> Database:
 
 def producer_of(settings: Settings, name: str) -> Producer:
     """Return a producer as a process of that name wants it."""
-    return Producer(
-        settings.kafka_bootstrap, timeout_s=settings.produce_timeout_s, client_id=f"registration-{name}-{os.getpid()}"
-    )
+    return Producer(settings.kafka_bootstrap, timeout_s=settings.produce_timeout_s, client_id=f"registration-{name}-{os.getpid()}")
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> int:
@@ -282,7 +278,12 @@ class Supervisor:
 
     async def _start(self, index: int) -> asyncio.subprocess.Process:
         port = self.admin_port + index if self.admin_port else 0
-        environment = {**os.environ, "REGISTRATION_ADMIN_PORT": str(port), "REGISTRATION_PROCESSES": "1", SUPERVISOR: str(os.getpid())}
+        environment = {
+            **os.environ,
+            "REGISTRATION_ADMIN_PORT": str(port),
+            "REGISTRATION_PROCESSES": "1",
+            SUPERVISOR: str(os.getpid()),
+        }
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "worker", *self.arguments, env=environment, start_new_session=True
         )

@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     look_interval_s: float = Field(1, gt=0, description="How often an idle lane looks whether its partition is still its own.")
     drain_timeout_s: float = Field(15, gt=0, description="Longest that SIGTERM waits for work in flight.")
     breaker_run: int = Field(100, ge=1, description="Dead letters in a row on a partition that stop it.")
-    breaker_pause_s: float = Field(30, gt=0, description="First pause of a stopped partition; it doubles up to breaker_pause_max_s.")
+    breaker_pause_s: float = Field(
+        30, gt=0, description="First pause of a stopped partition; it doubles up to breaker_pause_max_s."
+    )
     breaker_pause_max_s: float = Field(300, gt=0, description="Longest pause between two tries of a stopped partition.")
     metadata_max_age_s: float = Field(60, gt=0, description="How often Kafka's metadata is read anew.")
     topic_partitions: int = Field(6, ge=1, description="Partitions of a topic that `migrate` makes.")

@@ -355,9 +355,7 @@ class Lane:
         last = part[-1].record
         verdicts = [item.verdict for item in part]
         run = self._breaker.after(verdicts)
-        move = Move(
-            self.partition, self._mine, self._next, last.offset + 1, last.offset, store.digest(last), run
-        )
+        move = Move(self.partition, self._mine, self._next, last.offset + 1, last.offset, store.digest(last), run)
         settled = await self._transact(move, verdicts)
         self._breaker.moved(run)
         self._next = move.next_offset

@@ -102,9 +102,7 @@ class Settled:
 
 async def claim(db: Database, partition: Partition, owner: UUID, log_start: int) -> Claim:
     """Take a partition, whoever had it."""
-    row = await db.run(
-        lambda c: c.fetchrow(statement("claim"), partition.topic, partition.partition, owner, log_start)
-    )
+    row = await db.run(lambda c: c.fetchrow(statement("claim"), partition.topic, partition.partition, owner, log_start))
     assert row is not None, "an upsert returns its row"  # noqa: S101 - narrows the type
     return Claim(**dict(row))
 
@@ -116,9 +114,7 @@ async def claim_again(db: Database, partition: Partition, owner: UUID, mine: Seq
     Raises:
         FencedError: another owner has it.
     """
-    row = await db.run(
-        lambda c: c.fetchrow(statement("claim_again"), partition.topic, partition.partition, owner, mine)
-    )
+    row = await db.run(lambda c: c.fetchrow(statement("claim_again"), partition.topic, partition.partition, owner, mine))
     if row is None:
         raise FencedError
     return Claim(**dict(row))
@@ -131,9 +127,7 @@ async def begin_anew(db: Database, partition: Partition, owner: UUID, next_offse
     Raises:
         FencedError: another owner has the partition.
     """
-    row = await db.run(
-        lambda c: c.fetchrow(statement("begin_anew"), partition.topic, partition.partition, next_offset, owner)
-    )
+    row = await db.run(lambda c: c.fetchrow(statement("begin_anew"), partition.topic, partition.partition, next_offset, owner))
     if row is None:
         raise FencedError
 
@@ -146,9 +140,7 @@ async def look(db: Database, partition: Partition, lowest_pending: int) -> Look 
 
 async def leftover(db: Database, partition: Partition, sealer: Sealer) -> list[Outgoing]:
     """Return the oldest messages of a partition that are committed and not known to be published."""
-    rows = await db.run(
-        lambda c: c.fetch(statement("outbox_leftover"), partition.topic, partition.partition, _LEFTOVER_ROWS)
-    )
+    rows = await db.run(lambda c: c.fetch(statement("outbox_leftover"), partition.topic, partition.partition, _LEFTOVER_ROWS))
     found = []
     for row in rows:
         if row["sealed"]:
@@ -261,9 +253,7 @@ async def _move(connection: Connection, move: Move) -> None:
 
 async def _delete(connection: Connection, partition: Partition, owner: UUID, keys: Sequence[DeleteKey]) -> None:
     offsets, kinds = [offset for offset, _ in keys], [kind for _, kind in keys]
-    row = await connection.fetchrow(
-        statement("outbox_delete"), partition.topic, partition.partition, owner, offsets, kinds
-    )
+    row = await connection.fetchrow(statement("outbox_delete"), partition.topic, partition.partition, owner, offsets, kinds)
     if row is None or not row["mine"]:
         raise StaleError
 
@@ -327,9 +317,7 @@ def _differs(mine: str | None, stored: str | None) -> bool:
 async def _try_registrations(connection: Connection, verdicts: Sequence[Verdict]) -> set[Key]:
     columns = list(zip(*map(_registration_row, verdicts), strict=True))
     record = verdicts[0].record
-    rows = await connection.fetch(
-        statement("registrations_insert"), *columns[:9], record.topic, record.partition, *columns[9:]
-    )
+    rows = await connection.fetch(statement("registrations_insert"), *columns[:9], record.topic, record.partition, *columns[9:])
     return {(row["tenant_id"], row["registration_id"]) for row in rows}
 
 
@@ -367,9 +355,7 @@ async def _insert_customers(connection: Connection, accepted: Sequence[Accepted]
         msg = "a customer conflicts, and not by email"
         raise UnstorableError(msg)
     taken = [_key(v.tie) for v in missing]
-    await connection.execute(
-        statement("registrations_reject"), [k[1] for k in taken], [k[0] for k in taken], EMAIL_TAKEN.code
-    )
+    await connection.execute(statement("registrations_reject"), [k[1] for k in taken], [k[0] for k in taken], EMAIL_TAKEN.code)
     return set(taken)
 
 

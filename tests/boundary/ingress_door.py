@@ -14,6 +14,7 @@ import httpx
 import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
+from jsonschema import Draft202012Validator
 
 from schemas import RegisterCustomer
 from schemas.commands import COMMANDS_TOPIC, INGRESS_SOURCE
@@ -91,7 +92,7 @@ async def newest_commands(settings: Settings) -> list[Sent]:
             for partition in partitions:
                 consumer.seek(partition, max(0, ends[partition] - NEWEST))
                 while await consumer.position(partition) < ends[partition]:
-                    records.append(await consumer.getone(partition))  # noqa: PERF401 - each moves the position
+                    records.append(await consumer.getone(partition))
     finally:
         await consumer.stop()
     sent = [Sent(record, dict(record.headers), _command(record)) for record in records if _is_ours(record)]
@@ -128,6 +129,15 @@ def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
     assert told.keys() >= {"type", "title", "status", "detail", "code", "traceId", "errors"}
     assert told["type"] == f"/problems/{code}"
     return told
+
+
+async def fits(door: Door, answer: httpx.Response, path: str) -> None:
+    """Hold an answer against the schema that the API's description has for it."""
+    described = (await door.client.get("/openapi.json")).json()
+    operation = described["paths"][path][answer.request.method.lower()]
+    content = operation["responses"][str(answer.status_code)]["content"]
+    schema = {**content[answer.headers["content-type"]]["schema"], "components": described["components"]}
+    Draft202012Validator(schema).validate(answer.json())
 
 
 def _command(record: ConsumerRecord[bytes, bytes]) -> RegisterCustomer:

@@ -14,6 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.commands import COMMANDS_TOPIC
 from tests import commands
 from tests.conftest import SEALING_KEYS, settings_of
 from worker import app
@@ -26,6 +31,7 @@ from worker.operate import catalogue
 from worker.postgres import connect
 
 DEADLINE_S: Final = 60.0
+PARTITIONS: Final = 4
 SESSION_S: Final = 3.0
 POLL_S: Final = 0.05
 _SETTINGS: Final = {
@@ -64,6 +70,11 @@ class Cluster:
         """End a worker as a power cut would."""
         child.kill()
         self.workers.remove(child)
+
+    def end_workers(self) -> None:
+        """Kill every worker that runs."""
+        for child in list(self.workers):
+            self.kill_worker(child)
 
     async def send(self, count: int) -> None:
         """Send commands of new people, with some repeats and some emails that are taken, as often as Kafka takes."""
@@ -148,9 +159,7 @@ class Cluster:
 
     def _run(self, *arguments: str, log: Path, death_signal: signal.Signals) -> Child:
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        return Child(
-            ["/usr/bin/env", *variables, sys.executable, "-m", "worker", *arguments], log=log, death_signal=death_signal
-        )
+        return Child(["/usr/bin/env", *variables, sys.executable, "-m", "worker", *arguments], log=log, death_signal=death_signal)
 
     async def _progress(self) -> tuple[int, int]:
         connection = await connect(self.servers.postgres.url, "tests")
@@ -162,9 +171,7 @@ class Cluster:
                 ),
                 DEADLINE_S,
             )
-        except (OSError, TimeoutError) as error:
-            raise UnavailableError("database", type(error).__name__) from None
-        except Exception as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise UnavailableError("database", type(error).__name__) from None
         finally:
             connection.terminate()
@@ -177,11 +184,6 @@ class Cluster:
 
 async def _log_end(bootstrap: str) -> int:
     """Return how many records the command topic has, over all partitions."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-    from aiokafka.errors import KafkaError
-
-    from schemas.commands import COMMANDS_TOPIC
-
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -193,8 +195,6 @@ async def _log_end(bootstrap: str) -> int:
     finally:
         await consumer.stop()
 
-
-PARTITIONS: Final = 4
 
 
 @asynccontextmanager
@@ -216,6 +216,5 @@ async def cluster() -> AsyncIterator[Cluster]:
             try:
                 yield running
             finally:
-                for child in list(running.workers):
-                    child.kill()
+                running.end_workers()
                 await producer.stop()

@@ -91,9 +91,7 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
     """Draw a catalogue of the development tenant's shape with other numbers."""
     document = copy.deepcopy(DOCUMENT)
     starts = [0, *sorted(draw(st.sets(st.integers(1, 100), min_size=3, max_size=3)))]
-    amounts = {
-        name: sorted(draw(st.lists(st.integers(0, 50_000), min_size=4, max_size=4)), reverse=True) for name in ("a", "b", "c")
-    }
+    amounts = [sorted(draw(st.lists(st.integers(0, 50_000), min_size=4, max_size=4)), reverse=True) for _ in range(3)]
     rhythms = sorted(draw(st.lists(st.sampled_from(list(Monitoring)), min_size=4, max_size=4)))
     for place, (start, level) in enumerate(zip(starts, ("LOW", "MEDIUM", "HIGH", "CRITICAL"), strict=True)):
         transaction, day, month = sorted(falling[place] for falling in amounts)

@@ -144,10 +144,7 @@ def test_a_decision_is_read_back_as_it_was(bodies: tuple[Body, Body]) -> None:
 
     if isinstance(outcome, Approved):
         assert Decision.from_json(outcome.decision.to_json()) == outcome.decision
-        assert (
-            Decision.from_json(rfc8785.dumps(__import__("json").loads(outcome.decision.to_json()))).to_json()
-            == outcome.decision.to_json()
-        )
+        assert Decision.from_json(outcome.decision.to_json()).to_json() == outcome.decision.to_json()
 
 
 @pytest.mark.parametrize("kind", list(PepKind))

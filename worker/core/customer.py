@@ -41,11 +41,15 @@ class Findings:
             known: faults of shape, whose members were taken out of the body.
         """
         self.faults: list[Fault] = []
-        self._known = known
+        self._known = frozenset(fault.pointer for fault in known) if known else None
 
     def covers(self, pointer: str) -> bool:
         """Say whether a known fault is at that place or above it."""
-        return any(pointer == each.pointer or pointer.startswith(f"{each.pointer}/") for each in self._known)
+        if self._known is None:
+            return False
+        while pointer and pointer not in self._known:
+            pointer = pointer.rpartition("/")[0]
+        return pointer in self._known
 
     def add(self, pointer: str, code: str, detail: str) -> bool:
         """Note a fault, unless its place is covered; say whether it was noted."""

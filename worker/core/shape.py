@@ -51,9 +51,9 @@ def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
         try:
             return Customer.model_validate(document, by_alias=True, by_name=False), tuple(faults)
         except ValidationError as error:
-            for each in error.errors(include_url=False, include_input=False):
-                faults[_fault(each)] = None
-                document = _without(document, each["loc"], each)
+            errors = error.errors(include_url=False, include_input=False)
+            faults.update((_fault(each), None) for each in errors)
+            document = _without(document, [(each["loc"], each) for each in errors], "")
     msg = "a customer's shape did not settle"
     raise AssertionError(msg)
 
@@ -64,8 +64,8 @@ def in_body_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 
 def pointer(path: Iterable[int | str]) -> str:
-    """Write a path as a JSON pointer (RFC 6901)."""
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+    """Write a path as a JSON pointer (RFC 6901); names of the schema hold nothing that must be escaped."""
+    return "".join([f"/{step}" for step in path])
 
 
 def _fault(error: ErrorDetails) -> Fault:
@@ -87,23 +87,33 @@ def _fault(error: ErrorDetails) -> Fault:
     return Fault(pointer(error["loc"]), code, detail)
 
 
-def _without(document: object, path: Path, error: ErrorDetails) -> object:
-    """Return the document without the member at a path; only what leads there is copied."""
-    if not path:
-        return document[: error["ctx"]["max_length"]] if error["type"] == "too_long" else {}  # type: ignore[index]
-    step, rest = path[0], path[1:]
-    if isinstance(document, dict):
-        if rest or error["type"] == "too_long":
-            return {**document, step: _without(document[step], rest, error)}
-        return {name: value for name, value in document.items() if name != step}
-    if isinstance(document, list) and isinstance(step, int):
-        inner = _without(document[step], rest, error) if rest else _stand_in(error["loc"])
-        return [*document[:step], inner, *document[step + 1 :]]
-    return document
+def _without(value: object, errors: Sequence[tuple[Path, ErrorDetails]], name: str) -> object:
+    """
+    Return a value without what is wrong in it; only what changes is copied.
+
+    Args:
+        value: at that place of the document.
+        errors: those at or below it, each with its path from here; there is at least one.
+        name: of the member that the value is or belongs to.
+    """
+    below: dict[int | str, list[tuple[Path, ErrorDetails]]] = {}
+    for path, error in errors:
+        if not path:
+            too_long = error["type"] == "too_long" and isinstance(value, list)
+            return value[: error["ctx"]["max_length"]] if too_long else _STAND_INS.get(name, {})  # type: ignore[index]
+        below.setdefault(path[0], []).append((path[1:], error))
+    if isinstance(value, list):
+        return [_without(each, below[place], name) if place in below else each for place, each in enumerate(value)]
+    if isinstance(value, dict):
+        kept = {step: each for step, each in value.items() if step not in below}
+        mended = {str(step): _without(value[step], wrong, str(step)) for step, wrong in below.items() if not _taken_out(wrong)}
+        return {**kept, **mended}
+    return value
 
 
-def _stand_in(path: Sequence[int | str]) -> object:
-    return _STAND_INS.get(str(path[-2]), {})
+def _taken_out(errors: Sequence[tuple[Path, ErrorDetails]]) -> bool:
+    """Say whether a member itself is wrong, and not only too long or wrong inside."""
+    return any(not path and error["type"] != "too_long" for path, error in errors)
 
 
 def _places(model: type[BaseModel], above: str = "") -> Iterable[str]:

@@ -55,7 +55,7 @@ def applicant(customer: Customer, catalogue: Catalogue, day: date, known: tuple[
         known: faults of shape, found before; nothing that follows from one of them is reported again.
     Returns:
         The applicant, or the faults, in no particular order.
-    Source: README, rules R-20 to R-25.
+    Source: README, rules R-20 to R-26.
     """
     individual = customer.individual_customer or _ABSENT_INDIVIDUAL
     person = individual.person or _ABSENT_PERSON

@@ -81,7 +81,14 @@ def _person(email: str) -> dict[str, Any]:
         "gender": "FEMALE",
         "nationality": "US",
         "addresses": [
-            {"type": "HOME", "street": "1 Main Street", "city": "Springfield", "postalCode": "12345", "country": "US", "isPrimary": True}
+            {
+                "type": "HOME",
+                "street": "1 Main Street",
+                "city": "Springfield",
+                "postalCode": "12345",
+                "country": "US",
+                "isPrimary": True,
+            }
         ],
         "contacts": [
             {"type": "EMAIL", "value": email, "isPrimary": True},

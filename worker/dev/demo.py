@@ -40,7 +40,9 @@ HIERARCHY: Final = "/api/v2.1/customers/individual/categorization/hierarchy"
 FAULTS: Final = ("password.mismatch", "date.in_future", "country.unknown")
 SEEN_WITHIN_S: Final = 15.0
 MASK: Final = "•••"
-_SHOWN: Final = frozenset({"registrationId", "tenantId", "requestedAt", "requestedBy", "id", "userId", "personId", "status", "type"})
+_SHOWN: Final = frozenset(
+    {"registrationId", "tenantId", "requestedAt", "requestedBy", "id", "userId", "personId", "status", "type"}
+)
 _SHOWN_WHOLE: Final = frozenset({"customerCategory", "categorization", "roleIds", "roles", "decision"})
 
 
@@ -83,13 +85,17 @@ async def _demo(console: Console) -> int:
     begun = time.monotonic()
     console.print("Starting Kafka, PostgreSQL, ingress and worker …")
     async with running(None, port=0) as (ready, _):
-        console.print(f"They run after {time.monotonic() - begun:.1f} s: HTTP {ready.http}, Kafka {ready.kafka}, admin {ready.admin}")
+        console.print(
+            f"They run after {time.monotonic() - begun:.1f} s: HTTP {ready.http}, Kafka {ready.kafka}, admin {ready.admin}"
+        )
         async with (
             httpx.AsyncClient(base_url=ready.http, headers=_headers(ready), timeout=30) as client,
             Reader(ready.kafka, client_id="registration-demo") as reader,
         ):
             await _show_all(Demo(console, client, reader))
-    console.print(f"\n[bold green]Seen:[/] two registrations, a refused one, a bad one; all is ended. {time.monotonic() - begun:.1f} s")
+    console.print(
+        f"\n[bold green]Seen:[/] two registrations, a refused one, a bad one; all is ended. {time.monotonic() - begun:.1f} s"
+    )
     return EXIT_DONE
 
 
@@ -116,7 +122,9 @@ async def _accepted(demo: Demo, step: Step) -> None:
         raise NotSeenError(f"{step.title}: the event is of another customer")
     demo.console.print(_panel("command on the topic", _masked(json.loads(command.value or b"{}")), f"{COMMANDS_TOPIC}"))
     demo.console.print(_panel("customer as stored", _masked(stored), f"GET /api/v2.1/customers/{ids['id']}"))
-    demo.console.print(_panel("event, as a downstream service reads it", event.model_dump(mode="json", by_alias=True), EVENTS_TOPIC))
+    demo.console.print(
+        _panel("event, as a downstream service reads it", event.model_dump(mode="json", by_alias=True), EVENTS_TOPIC)
+    )
     demo.console.print(_legs(sent_at, command, event_record, took_ms))
 
 
@@ -125,7 +133,9 @@ async def _refused(demo: Demo, step: Step) -> None:
     command, event_record, event = await _messages(demo, response.json()["registrationId"])
     if not isinstance(event, CustomerRegistrationRejected) or event.code != step.code:
         raise NotSeenError(f"{step.title}: the event does not say {step.code}")
-    demo.console.print(_panel("event, as a downstream service reads it", event.model_dump(mode="json", by_alias=True), EVENTS_TOPIC))
+    demo.console.print(
+        _panel("event, as a downstream service reads it", event.model_dump(mode="json", by_alias=True), EVENTS_TOPIC)
+    )
     demo.console.print(_legs(sent_at, command, event_record, took_ms))
 
 
@@ -173,8 +183,14 @@ async def _seen(demo: Demo, topic: str, wanted: Callable[[Record], bool]) -> Rec
 def _legs(sent_at: float, command: Record, event: Record, took_ms: float) -> Table:
     """Say how long each leg took; the log's own times are whole milliseconds."""
     table = Table(title="How long each leg took", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    table.add_row("request → command on the log", f"{command.timestamp - sent_at * 1000:.0f} ms", "authenticate, check, hash (argon2id), publish")
-    table.add_row("command → event on the log", f"{event.timestamp - command.timestamp} ms", "validate, categorize, decide, commit, publish")
+    table.add_row(
+        "request → command on the log",
+        f"{command.timestamp - sent_at * 1000:.0f} ms",
+        "authenticate, check, hash (argon2id), publish",
+    )
+    table.add_row(
+        "command → event on the log", f"{event.timestamp - command.timestamp} ms", "validate, categorize, decide, commit, publish"
+    )
     table.add_row("request → answer", f"{took_ms:.0f} ms", "as the caller sees it")
     return table
 
@@ -203,4 +219,6 @@ def _may_show(name: str, value: object) -> bool:
 
 def _panel(title: str, document: Any, subtitle: str) -> Panel:  # noqa: ANN401
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    return Panel(Syntax(text, "json", word_wrap=True, background_color="default"), title=title, subtitle=subtitle, title_align="left")
+    return Panel(
+        Syntax(text, "json", word_wrap=True, background_color="default"), title=title, subtitle=subtitle, title_align="left"
+    )

@@ -8,6 +8,7 @@ time and of the processor. Without it everything works the same, later.
 """
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ async def prepare() -> None:
     if target is None or target.exists():
         return
     jars.say("Preparing Kafka's start (once) ...")
-    for old in target.parent.glob("kafka-*.aot"):
+    for old in target.parent.glob("kafka-????????????.aot"):
         old.unlink(missing_ok=True)
     with ending_in_order(), temporary_folder(TEMPORARY_PREFIX) as folder:
         await _make(target, class_path, folder)
@@ -41,7 +42,7 @@ async def prepare() -> None:
 
 async def _make(target: Path, class_path: list[Path], folder: Path) -> None:
     """Let a broker start and stop, recording; then make the cache of the record."""
-    record, new = folder / "record", target.with_suffix(".new")
+    record, new = folder / "record", target.with_suffix(f".{os.getpid()}")
     kafka = EmbeddedKafka(folder / "kafka", jvm=["-XX:AOTMode=record", f"-XX:AOTConfiguration={record}"])
     try:
         await kafka.start()

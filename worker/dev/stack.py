@@ -1,6 +1,4 @@
-"""
-`registration dev`: Kafka, PostgreSQL, ingress and worker in one foreground process, for people and for black-box tests.
-"""
+"""`registration dev`: Kafka, PostgreSQL, ingress and worker in one foreground process, for people and for black-box tests."""
 
 from __future__ import annotations
 
@@ -128,9 +126,7 @@ async def _serving(settings: Settings, *, with_worker: bool) -> AsyncIterator[tu
     """Run ingress and worker in this loop, under one admin port; at the end both drain."""
     stop, metrics, worker = asyncio.Event(), Metrics(), app.Starting()
     ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
-    parts = [
-        ingress.serve(settings, stop, ready=ports.set_result, metrics=metrics, beside=[worker] if with_worker else [])
-    ]
+    parts = [ingress.serve(settings, stop, ready=ports.set_result, metrics=metrics, beside=[worker] if with_worker else [])]
     if with_worker:
         parts.append(app.consume(settings, stop, metrics, worker.become))
     working = asyncio.ensure_future(_all_of(parts))

@@ -1,0 +1,35 @@
+"""The door to Kafka: nothing else in this project imports aiokafka."""
+
+from worker.kafka.member import Assignments, Member, Membership
+from worker.kafka.producer import Producer, UnacknowledgedError
+from worker.kafka.reader import Reader
+from worker.kafka.records import (
+    CALL_TIMEOUT_S,
+    DEAD_LETTER_MAX_BYTES,
+    MESSAGE_MAX_BYTES,
+    OutMessage,
+    Partition,
+    Record,
+    Sent,
+    bounded,
+)
+from worker.kafka.topics import create_topics, topic_settings
+
+__all__ = [
+    "CALL_TIMEOUT_S",
+    "DEAD_LETTER_MAX_BYTES",
+    "MESSAGE_MAX_BYTES",
+    "Assignments",
+    "Member",
+    "Membership",
+    "OutMessage",
+    "Partition",
+    "Producer",
+    "Reader",
+    "Record",
+    "Sent",
+    "UnacknowledgedError",
+    "bounded",
+    "create_topics",
+    "topic_settings",
+]

@@ -1,0 +1,158 @@
+"""
+A producer that is replaced when it breaks.
+
+aiokafka's calls can block without end when the broker is gone, so each has a deadline here (README, D-6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from worker import logs
+from worker.errors import UnavailableError
+from worker.kafka.records import DEAD_LETTER_MAX_BYTES, MESSAGE_MAX_BYTES, OutMessage, Partition, Sent, bounded, stop_client
+
+_PARTITIONER: Final = DefaultPartitioner()
+
+
+class UnacknowledgedError(UnavailableError):
+    """It was sent and not acknowledged: the topic may have it or not."""
+
+
+class Producer:
+    """
+    An idempotent producer for one process.
+
+    After a failure it may stay broken (out of order sequence numbers), so it is discarded and the next call makes
+    another; whoever sent must send again what was not acknowledged.
+    """
+
+    def __init__(self, bootstrap: str, *, timeout_s: float, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def send_all(self, messages: Sequence[OutMessage]) -> list[Sent]:
+        """
+        Send messages in order and wait until Kafka has acknowledged every one.
+
+        Returns:
+            Where each one is, in the order of the arguments.
+        Raises:
+            UnavailableError: not all are acknowledged; some may be on the topic all the same.
+        """
+        producer = await self._ready()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await _send_batches(producer, messages)
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._discard(producer, type(error).__name__)
+            raise UnavailableError("kafka", f"produce: {type(error).__name__}") from None
+        except BaseException:
+            self._discard(producer, "interrupted")
+            raise
+
+    async def send(self, message: OutMessage) -> Sent:
+        """
+        Send one message and wait until Kafka has acknowledged it; many may be on their way at once.
+
+        Raises:
+            UnacknowledgedError: it may be on the topic all the same.
+            UnavailableError: Kafka does not answer; nothing was sent.
+        """
+        producer = await self._ready()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                future = await producer.send(message.topic, key=message.key, value=message.value, headers=list(message.headers))
+                meta = await future
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._discard(producer, type(error).__name__)
+            raise UnacknowledgedError("kafka", f"produce: {type(error).__name__}") from None
+        return Sent(meta.partition, meta.offset)
+
+    async def connect(self) -> None:
+        """
+        Be ready to send.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        await self._ready()
+
+    async def stop(self) -> None:
+        """Flush and close, within a bound."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await stop_client(producer)
+        await asyncio.gather(*self._stopping)
+
+    async def _ready(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    client_id=self._client_id,
+                    acks="all",
+                    enable_idempotence=True,
+                    max_batch_size=MESSAGE_MAX_BYTES // 2,
+                    max_request_size=DEAD_LETTER_MAX_BYTES,
+                    request_timeout_ms=int(self._timeout_s * 1000),
+                    retry_backoff_ms=50,
+                )
+                try:
+                    await bounded(producer.start(), self._timeout_s, "connect")
+                except BaseException:
+                    await stop_client(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    def _discard(self, producer: AIOKafkaProducer, reason: str) -> None:
+        if self._producer is producer:
+            self._producer = None
+            logs.logger().warning("producer.replaced", reason=reason)
+            task = asyncio.create_task(stop_client(producer))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+
+async def _send_batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage]) -> list[Sent]:
+    """Build each partition's batches whole: a future for a batch instead of one for a message, and null may be sent."""
+    by_partition: dict[Partition, list[int]] = {}
+    for index, message in enumerate(messages):
+        partitions = sorted(await producer.partitions_for(message.topic))
+        chosen = _PARTITIONER(message.key, partitions, partitions)
+        by_partition.setdefault(Partition(message.topic, chosen), []).append(index)
+    sent: dict[int, Sent] = {}
+    waiting = []
+    for partition, indexes in by_partition.items():
+        for batch, first, count in _batches(producer, messages, indexes):
+            future = await producer.send_batch(batch, partition.topic, partition=partition.partition)
+            waiting.append((future, indexes[first : first + count]))
+    for future, indexes in waiting:
+        meta = await future
+        sent.update((index, Sent(meta.partition, meta.offset + at)) for at, index in enumerate(indexes))
+    return [sent[index] for index in range(len(messages))]
+
+
+def _batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage], indexes: Sequence[int]) -> Iterator[tuple[Any, int, int]]:
+    """Pack messages of one partition; yield each batch, where it begins in `indexes`, and how many it holds."""
+    batch, first = producer.create_batch(), 0
+    for at, index in enumerate(indexes):
+        message = messages[index]
+        fields = {"key": message.key, "value": message.value, "headers": list(message.headers), "timestamp": None}
+        if batch.append(**fields) is None:
+            yield batch, first, at - first
+            batch, first = producer.create_batch(), at
+            batch.append(**fields)
+    batch.close()
+    yield batch, first, len(indexes) - first

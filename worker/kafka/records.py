@@ -1,0 +1,96 @@
+"""Records and partitions as the rest of the worker sees them, and the deadline that every call to Kafka has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from worker.errors import UnavailableError
+
+T = TypeVar("T")
+
+STOP_TIMEOUT_S: Final = 5.0
+CALL_TIMEOUT_S: Final = 10.0
+MESSAGE_MAX_BYTES: Final = 1_048_576
+DEAD_LETTER_MAX_BYTES: Final = 2 * MESSAGE_MAX_BYTES
+
+
+class Partition(TopicPartition):  # type: ignore[misc]  # aiokafka has no types
+    """A partition of a topic: aiokafka's own, with types. It equals and hashes as the tuple that it is."""
+
+    __slots__ = ()
+    topic: str
+    partition: int
+
+    def __new__(cls, topic: str, partition: int) -> Self:
+        """Name a partition."""
+        new: Self = super().__new__(cls, topic, partition)
+        return new
+
+
+class Record(Protocol):
+    """A record as it was read; aiokafka's own has these and more. `timestamp` in milliseconds since 1970."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """A record to be sent. `headers` in the order in which they go."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where Kafka put a record."""
+
+    partition: int
+    offset: int
+
+
+async def bounded(call: Awaitable[T], timeout_s: float, what: str) -> T:
+    """
+    Wait for a call to Kafka, not longer than its deadline.
+
+    Raises:
+        UnavailableError: no answer in time, or Kafka says that it can't.
+    """
+    try:
+        return await asyncio.wait_for(call, timeout_s)
+    except TimeoutError:
+        raise UnavailableError("kafka", f"{what}: no answer in {timeout_s:g} s") from None
+    except (KafkaError, OSError) as error:
+        raise UnavailableError("kafka", f"{what}: {type(error).__name__}") from None
+
+
+async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Stop a client within a bound; `stop()` may raise CancelledError of its own, or never end."""
+    task = asyncio.ensure_future(client.stop())
+    done, _ = await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
+    if not done:
+        task.cancel()
+        await asyncio.wait({task}, timeout=1)
+    if task.done() and not task.cancelled():
+        task.exception()
