@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.bench import Plan, measure, prepare
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders import CONTENDERS, ON_DEMAND, Contender
 from benchmarks.growth import BACKLOG_RECORDS, growth
 from benchmarks.report import line, table
 from benchmarks.rest import rest
@@ -28,6 +28,7 @@ ROUNDS: Final = 4
 QUICK_RECORDS: Final = 6_000
 QUICK_ROUNDS: Final = 1
 REST_REQUESTS: Final = 100
+DEFAULT_ONLY: Final = ",".join(contender.name for contender in CONTENDERS)
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 FOLDER_PREFIX: Final = "registration-worker-benchmarks-"
@@ -35,8 +36,8 @@ FOLDER_PREFIX: Final = "registration-worker-benchmarks-"
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="One short round: to see that it works, not to compare.")] = False,  # noqa: FBT002
-    records: Annotated[int | None, typer.Option(min=1000, max=1_000_000, help="Records of the fastest; the others get a share.")] = None,
-    only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = ",".join(each.name for each in CONTENDERS),
+    records: Annotated[int | None, typer.Option(min=100, max=1_000_000, help="Of the fastest; the others get a share.")] = None,
+    only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
     at_rest: Annotated[bool, typer.Option("--rest", help="POST to 201, one at a time, instead.")] = False,  # noqa: FBT002
 ) -> None:
@@ -58,11 +59,12 @@ def main(
 
 
 def _chosen(only: str) -> list[Contender]:
+    known = (*CONTENDERS, *ON_DEMAND)
     named = {name.strip() for name in only.split(",") if name.strip()}
-    if not named or named - {each.name for each in CONTENDERS}:
-        msg = f"--only: one or more of {', '.join(each.name for each in CONTENDERS)}"
+    if not named or named - {each.name for each in known}:
+        msg = f"--only: one or more of {', '.join(each.name for each in known)}"
         raise typer.BadParameter(msg)
-    return [each for each in CONTENDERS if each.name in named]
+    return [each for each in known if each.name in named]
 
 
 async def _bench(plan: Plan) -> str:

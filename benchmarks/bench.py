@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.contenders import FASTSTREAM, WORKER, Contender
-from benchmarks.run import FROZEN_TEMPLATE, WORKER_TEMPLATE, Entry, Result, registration, run
+from benchmarks.processes import registration
+from benchmarks.run import FROZEN_TEMPLATE, WORKER_TEMPLATE, Entry, Result, run
 from benchmarks.servers import Servers
 
 PROCESSES: Final = (1, 2)
@@ -91,11 +92,16 @@ async def measure(servers: Servers, plan: Plan, console: Console) -> list[Standi
             for contender in plan.contenders:
                 for processes in _choices(results, contender, number):
                     progress.update(task, description=f"round {number + 1} of {plan.rounds}: {contender.name} in {processes}")
-                    result = await run(servers, Entry(contender, processes, plan.records_of(contender)))
-                    results.append(result)
+                    results.append(await run(servers, Entry(contender, processes, plan.records_of(contender))))
                     progress.advance(task)
-                    console.print(f"round {number + 1}  {contender.name:16} {processes} process{'es' * (processes > 1):2} {result.per_s:9,.0f}/s")
+                    console.print(_said(number, results[-1]))
     return [standing(results, contender) for contender in plan.contenders]
+
+
+def _said(number: int, result: Result) -> str:
+    processes = result.entry.processes
+    how_many = f"{processes} process" + "es" * (processes > 1)
+    return f"round {number + 1}  {result.entry.contender.name:16} {how_many:11} {result.per_s:8,.0f}/s"
 
 
 def _choices(results: Sequence[Result], contender: Contender, number: int) -> Sequence[int]:
@@ -118,7 +124,7 @@ def standing(results: Sequence[Result], contender: Contender) -> Standing:
     """Sum up a contender's runs."""
     best = _best(results, contender)
     mine = _of(results, contender, best)
-    others = {processes: median(paces) for processes in PROCESSES if processes != best and (paces := _paces(results, contender, processes))}
+    paces = {processes: _paces(results, contender, processes) for processes in PROCESSES if processes != best}
     cpu = [each.cpu_us() for each in mine]
     return Standing(
         contender=contender,
@@ -127,5 +133,5 @@ def standing(results: Sequence[Result], contender: Contender) -> Standing:
         per_s=median(each.per_s for each in mine),
         cpu_us={group: median(each[group] for each in cpu) for group in cpu[0]},
         runs_per_s=[each.per_s for each in mine],
-        others_per_s=others,
+        others_per_s={processes: median(some) for processes, some in paces.items() if some},
     )

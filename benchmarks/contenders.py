@@ -38,6 +38,11 @@ FASTSTREAM: Final = Contender(
 FASTSTREAM_BATCH: Final = Contender(
     "faststream_batch", "FastStream, batches of 500, executemany a table", "benchmarks.frozen.faststream_batch", 1 / 2, 1200
 )
+FASTSTREAM_BARE: Final = Contender(
+    "faststream_bare", "FastStream, batches, without its conveniences", "benchmarks.frozen.faststream_bare", 1 / 2, 1200
+)
 WORKER: Final = Contender("worker", "registration worker", None, 1, 2400)
 
 CONTENDERS: Final = (LIMIT, LOOP, FASTSTREAM, FASTSTREAM_BATCH, WORKER)
+ON_DEMAND: Final = (FASTSTREAM_BARE,)
+"""Only where `--only` names them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,8 @@ from benchmarks.bench import prepare_worker
 from benchmarks.contenders import PARTITIONS
 from benchmarks.frozen.backlog import commands
 from benchmarks.preload import Preload
-from benchmarks.run import READY_WITHIN_S, WORKER_TEMPLATE, WORKER_TOPICS, Processes, registration, wait, worker_environment
+from benchmarks.processes import Processes, registration, wait, worker_environment
+from benchmarks.run import READY_WITHIN_S, WORKER_TEMPLATE, WORKER_TOPICS
 from benchmarks.servers import Servers
 
 BACKLOG_RECORDS: Final = 200_000
@@ -85,14 +86,14 @@ async def growth(servers: Servers, records: int, console: Console) -> Growth:
         await processes.stop()
 
 
-async def _sample(count: Callable[[], object], records: int, processes: Processes, pid: int, console: Console) -> list[int]:
+async def _sample(count: Callable[[], Awaitable[int]], records: int, processes: Processes, pid: int, console: Console) -> list[int]:
     """Look at a process from the first of its events beyond the warm ones to the last."""
     samples: list[int] = []
     done = 0
 
     async def ended() -> bool:
         nonlocal done
-        done = int(await count()) - WARM_RECORDS  # type: ignore[misc, call-overload]
+        done = await count() - WARM_RECORDS
         if done > 0:
             samples.append(psutil.Process(pid).memory_info().rss)
             progress.update(task, completed=done)

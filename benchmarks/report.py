@@ -12,7 +12,7 @@ import psutil
 from rich.table import Table
 
 from benchmarks.bench import Standing
-from benchmarks.contenders import CONTENDERS, WORKER
+from benchmarks.contenders import WORKER
 
 GROUPS: Final = ("python", "postgres", "kafka")
 
@@ -21,8 +21,9 @@ def ratios(standings: Sequence[Standing]) -> dict[str, float]:
     """Return how many times as fast the worker is as each of the others."""
     paces = {each.contender.name: each.per_s for each in standings}
     mine = paces.get(WORKER.name)
-    others = [each.name for each in CONTENDERS if each is not WORKER and each.name in paces]
-    return {} if mine is None else {f"{WORKER.name}/{name}": round(mine / paces[name], 3) for name in others}
+    if mine is None:
+        return {}
+    return {f"{WORKER.name}/{name}": round(mine / pace, 3) for name, pace in paces.items() if name != WORKER.name}
 
 
 def table(standings: Sequence[Standing]) -> Table:

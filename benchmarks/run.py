@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import os
-import signal
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-import psutil
 
 from benchmarks.contenders import PARTITIONS, WORKER, Contender
 from benchmarks.frozen.backlog import commands
 from benchmarks.frozen.contest import GATE, Contest
 from benchmarks.preload import Preload
-from benchmarks.servers import FailedRunError, Reader, Servers, cpu_s
+from benchmarks.processes import Processes, registration, wait, worker_environment
+from benchmarks.servers import FailedRunError, Reader, Servers
 from worker.dev.process import Child
 
 READY_WITHIN_S: Final = 45.0
 DONE_WITHIN_S: Final = 240.0
 SETTLE_S: Final = 0.3
-POLL_S: Final = 0.05
-STOP_WITHIN_S: Final = 20.0
 FROZEN_TEMPLATE: Final = "benchmark_frozen"
 WORKER_TEMPLATE: Final = "benchmark_worker"
-WORKER_TOPICS: Final = ("customer.registration.commands.v1", "customer.registration.events.v1", "customer.registration.dead-letters.v1")
+WORKER_TOPICS: Final = (
+    "customer.registration.commands.v1",
+    "customer.registration.events.v1",
+    "customer.registration.dead-letters.v1",
+)
 LIMIT_CONNECTIONS: Final = 2
 
 
@@ -63,91 +60,6 @@ class Result:
         """Return the processor time for one registration in µs, by group of processes."""
         spent = {"python": self.python_s, "postgres": self.postgres_s, "kafka": self.kafka_s}
         return {group: seconds / self.entry.records * 1e6 for group, seconds in spent.items()}
-
-
-class Processes:
-    """A contender's processes; none is left when the block ends."""
-
-    def __init__(self) -> None:
-        self._children: list[Child] = []
-
-    def start(self, arguments: list[str], environment: Mapping[str, str], servers: Servers) -> Child:
-        """Start one of them."""
-        log = servers.folder / f"{servers.number():03}-{arguments[-1].rpartition('.')[2]}.log"
-        with _environment(environment):
-            child = Child([sys.executable, "-m", *arguments], log=log, death_signal=signal.SIGKILL)
-        self._children.append(child)
-        return child
-
-    def cpu_s(self) -> float:
-        """Return their processor time so far, their own children's too."""
-        return sum(cpu_s(child.pid) for child in self._children)
-
-    def check(self) -> None:
-        """
-        See that all of them run.
-
-        Raises:
-            FailedRunError: one has ended.
-        """
-        for child in self._children:
-            if not child.running:
-                msg = f"{child.name} ended with exit code {child.exit_code}:\n{child.last_lines()}"
-                raise FailedRunError(msg)
-
-    def last_lines(self) -> str:
-        """Return the ends of their logs."""
-        return "\n".join(child.last_lines() for child in self._children)
-
-    async def stop(self) -> None:
-        """End them in order, and by force what does not end."""
-        try:
-            for child in self._children:
-                child.signal(signal.SIGTERM)
-            for child in self._children:
-                await child.ended(STOP_WITHIN_S)
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
-        """End them at once, with what they have started."""
-        below = []
-        for child in self._children:
-            with suppress(psutil.NoSuchProcess):
-                if child.running:
-                    below += psutil.Process(child.pid).children(recursive=True)
-            child.kill()
-        for process in below:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-@contextmanager
-def _environment(added: Mapping[str, str]) -> Iterator[None]:
-    """Have variables in our own environment while a child inherits it."""
-    before = dict(os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-async def wait(condition: Callable[[], Awaitable[bool]], within_s: float, processes: Processes, what: str) -> None:
-    """
-    Wait for a condition while all processes run.
-
-    Raises:
-        FailedRunError: it does not come true in time.
-    """
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        processes.check()
-        if time.monotonic() > deadline:
-            msg = f"{what}: not in {within_s:g} s; the last lines:\n{processes.last_lines()}"
-            raise FailedRunError(msg)
-        await asyncio.sleep(POLL_S)
 
 
 async def run(servers: Servers, entry: Entry) -> Result:
@@ -252,7 +164,7 @@ def _start(servers: Servers, entry: Entry, name: str, topics: list[str], process
         arguments = ["worker", "worker", "--processes", str(entry.processes)]
         processes.start(arguments, worker_environment(servers, name), servers)
         return
-    contest = Contest(servers.kafka, servers.url(name), *topics, first=0, warm=0, records=0, process=0, connections=0)
+    contest = Contest(servers.kafka, servers.url(name), topics[0], topics[1])
     for _ in range(entry.processes):
         processes.start([module], contest.environment(), servers)
 
@@ -274,43 +186,13 @@ def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processe
     return processes.start([str(entry.contender.module)], contest.environment(), servers)
 
 
-def worker_environment(servers: Servers, database: str) -> dict[str, str]:
-    """Return the settings with which the worker's commands join these servers."""
-    return {
-        "REGISTRATION_KAFKA_BOOTSTRAP": servers.kafka,
-        "REGISTRATION_DATABASE_URL": servers.url(database),
-        "REGISTRATION_GROUP": database,
-        "REGISTRATION_SEALING_KEYS": f"benchmark:{base64.b64encode(bytes(range(32))).decode()}",
-        "REGISTRATION_TOPIC_PARTITIONS": str(PARTITIONS),
-        "REGISTRATION_ADMIN_PORT": "0",
-    }
-
-
-async def registration(servers: Servers, database: str, *arguments: str) -> None:
-    """
-    Run one of the worker's commands to its end.
-
-    Raises:
-        FailedRunError: it failed.
-    """
-    processes = Processes()
-    try:
-        child = processes.start(["worker", *arguments], worker_environment(servers, database), servers)
-        ended = await child.ended(READY_WITHIN_S)
-    finally:
-        processes.kill()
-    if not ended or child.exit_code:
-        msg = f"registration {' '.join(arguments)} failed:\n{child.last_lines()}"
-        raise FailedRunError(msg)
-
-
 def _cpu(servers: Servers, processes: Processes) -> tuple[float, float, float]:
     return processes.cpu_s(), servers.postgres_cpu_s(), servers.kafka_cpu_s()
 
 
 async def _check_events(reader: Reader, topic: str, expected: int) -> float:
     """Read every event, see that each is there once, and return when the last one was appended, in seconds since 1970."""
-    events = await reader.records(topic, expected)
+    events = await reader.records(topic)
     facts = {dict(event.headers)["ce_id"] for event in events}
     if not len(events) == len(facts) == expected:
         msg = f"{len(events)} events of {len(facts)} registrations were told instead of {expected}"
@@ -319,19 +201,17 @@ async def _check_events(reader: Reader, topic: str, expected: int) -> float:
 
 
 async def _check_rows(servers: Servers, entry: Entry, name: str, expected: int) -> None:
-    """See that every table has its row for each registration, and where there is an outbox that it is empty, or all but."""
-    for table in ("registrations", "customers", "persons", "users", "decisions"):
-        await _check_count(servers, name, f"SELECT count(*) FROM {table}", expected)  # noqa: S608 - names from here
+    """See that every table has one row for each registration; the worker's outbox is empty, and its position at the end."""
+    counts = dict.fromkeys(("registrations", "customers", "persons", "users", "decisions"), expected)
+    if entry.contender.consumes:
+        counts["outbox"] = 0 if entry.contender is WORKER else expected
+    for table, count in counts.items():
+        found = await servers.fetchval(name, f"SELECT count(*) FROM {table}")
+        if found != count:
+            msg = f"{table} has {found} rows instead of {count}"
+            raise FailedRunError(msg)
     if entry.contender is WORKER:
-        await _check_count(servers, name, "SELECT count(*) FROM outbox", 0)
         moved = await servers.fetchval(name, "SELECT sum(next_offset) FROM kafka_offsets")
         if moved < expected:
             msg = f"kafka_offsets stands at {moved} records instead of {expected}"
             raise FailedRunError(msg)
-
-
-async def _check_count(servers: Servers, name: str, sql: str, expected: int) -> Any:  # noqa: ANN401
-    found = await servers.fetchval(name, sql)
-    if found != expected:
-        msg = f"{sql}: {found} instead of {expected}"
-        raise FailedRunError(msg)

@@ -129,7 +129,9 @@ class Servers:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Reader]:
         """Have a reader for the length of a block."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest")
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         await consumer.start()
         try:
             yield Reader(consumer)
@@ -158,12 +160,14 @@ class Reader:
         """Return how many records of a topic are acknowledged, over all its partitions."""
         return sum((await self._consumer.end_offsets(_partitions(topic))).values())
 
-    async def records(self, topic: str, count: int) -> list[Any]:
-        """Read so many records of a topic from its start."""
-        self._consumer.assign(_partitions(topic))
+    async def records(self, topic: str) -> list[Any]:
+        """Read all records of a topic."""
+        partitions = _partitions(topic)
+        ends = await self._consumer.end_offsets(partitions)
+        self._consumer.assign(partitions)
         found: list[Any] = []
         async with asyncio.timeout(READ_WITHIN_S):
-            while len(found) < count:
+            while any([await self._consumer.position(partition) < ends[partition] for partition in partitions]):
                 for some in (await self._consumer.getmany(timeout_ms=200)).values():
                     found += some
         return found

@@ -22,7 +22,7 @@ AT_MS: Final = 1_767_225_600_000
 DEVELOPMENT: Final = parse(yaml.safe_load((Path(dev.__file__).with_name("catalogue") / "development.yaml").read_text()))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """A record as the consumer hands it over."""
 
@@ -32,7 +32,7 @@ class Read:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 def record(
@@ -46,7 +46,7 @@ def record(
     """Return a command as it is read; by default with the headers that it needs."""
     packed = json.dumps(value).encode() if isinstance(value, Mapping) else value
     sent = tuple(commands.headers()) if headers is None else tuple(headers)
-    return Read(topic, 0, offset, timestamp, b"key", packed, sent)  # type: ignore[arg-type]  # a header may be null
+    return Read(topic, 0, offset, timestamp, b"key", packed, sent)
 
 
 def snapshot(*catalogues: Catalogue) -> Snapshot:

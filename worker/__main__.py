@@ -73,6 +73,7 @@ def _say(line: str, code: int) -> int:
 def _settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks each
     settings = load(**{name: value for name, value in overrides.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
+    logs.logger().info("settings.read", **settings.printable())
     return settings
 
 
@@ -111,8 +112,15 @@ def demo() -> None:
 @cli.command()
 def ingress(port: Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port; 0 picks one.")] = None) -> None:
     """Take registrations in over HTTP."""
+    from worker.ingress import serve
+
     settings = _settings(http_port=port)
-    raise typer.Exit(processes.run(lambda stop: processes.serve(settings, stop)))
+
+    async def until(stop: asyncio.Event) -> int:
+        await serve(settings, stop)
+        return EXIT_DONE
+
+    raise typer.Exit(processes.run(until))
 
 
 @cli.command()

@@ -16,7 +16,7 @@ import uvloop
 from schemas.commands import COMMANDS_TOPIC
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC
-from worker import ingress, kafka, logs
+from worker import kafka, logs
 from worker.admin import Health, admin
 from worker.catalogues import Rules
 from worker.config import Settings
@@ -129,8 +129,6 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     Raises:
         ConfigurationError: there are no sealing keys.
     """
-    log = logs.logger()
-    log.info("settings.read", **settings.printable())
     sealer = Sealer(settings.sealing_keys.get_secret_value())
     database, producer = database_of(settings, "worker"), producer_of(settings, "worker")
     consumer = Consumer(Parts(settings, database, producer, sealer, Rules(database), metrics), membership(settings))
@@ -141,7 +139,7 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     finally:
         await producer.stop()
         await database.close()
-        log.info("worker.stopped")
+        logs.logger().info("worker.stopped")
 
 
 @dataclass(slots=True)
@@ -175,13 +173,6 @@ def membership(settings: Settings) -> Membership:
         rebalance_timeout_s=settings.rebalance_timeout_s,
         metadata_max_age_s=settings.metadata_max_age_s,
     )
-
-
-async def serve(settings: Settings, stop: asyncio.Event) -> int:
-    """Be one ingress process: lets requests finish and returns once `stop` is set."""
-    logs.logger().info("settings.read", **settings.printable())
-    await ingress.serve(settings, stop)
-    return 0
 
 
 async def prepare(settings: Settings) -> list[str]:

@@ -8,7 +8,7 @@ then after ever longer ones; the first success closes it, and an operator's orde
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from worker import logs
 from worker.config import Settings
@@ -19,13 +19,17 @@ class Breaker:
     """
     Counts dead letters in a row. The count lives in the partition's row, so that it survives its owners.
 
+    Args:
+        settings: how long a run trips it, and its pauses.
+        clock: seconds, from anywhere; it never goes back.
     Attributes:
         run: dead letters in a row, up to the position.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.run = 0
         self._settings = settings
+        self._clock = clock
         self._pause_s = 0.0
         self._closed_until = 0.0
 
@@ -37,13 +41,15 @@ class Breaker:
     @property
     def open(self) -> bool:
         """The partition pauses now."""
-        return self.tripped and time.monotonic() < self._closed_until
+        return self.tripped and self._clock() < self._closed_until
 
     def claimed(self, run: int, *, resumed: bool) -> None:
         """Take over the count of the partition's row."""
-        self.run = 0 if resumed else run
+        was_tripped, self.run = self.tripped, 0 if resumed else run
         if self.tripped and not self._pause_s:
             self._pause()
+        elif was_tripped and not self.tripped:
+            self._close()
 
     def most_records(self) -> int:
         """Return how many records the next batch may hold."""
@@ -77,7 +83,7 @@ class Breaker:
     def _pause(self) -> None:
         first, most = self._settings.breaker_pause_s, self._settings.breaker_pause_max_s
         self._pause_s = min(self._pause_s * 2, most) if self._pause_s else first
-        self._closed_until = time.monotonic() + self._pause_s
+        self._closed_until = self._clock() + self._pause_s
         logs.logger().error("breaker.opened", dead_letters_in_a_row=self.run, next_try_in_s=self._pause_s)
 
     def _close(self) -> None:

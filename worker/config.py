@@ -6,22 +6,27 @@ The README's table is generated from this class, and each process prints its set
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Final
 
-from pydantic import AnyUrl, Field, SecretStr, UrlConstraints, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
 
-PostgresUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["postgresql", "postgres"])]
-PREFIX = "REGISTRATION_"
+PREFIX: Final = "REGISTRATION_"
+_HOST: Final = r"([^:/?#@,\[\]]*|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
+_DATABASE: Final = re.compile(
+    rf"(?P<scheme>postgres(ql)?)://((?P<user>[^:/?#@]*)(:[^/?#]*)?@)?(?P<hosts>{_HOST}(,{_HOST})*)(?P<path>/[^?#@]*)?(\?[^#]*)?"
+)
+"""PostgreSQL's URLs (libpq, "Connection URIs"); several hosts are separated by commas."""
 
 
 class Settings(BaseSettings):
     """What a process is told by its environment."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
     kafka_bootstrap: str = Field(description="Kafka's bootstrap servers, `host:port,host:port`.")
     database_url: SecretStr = Field(description="PostgreSQL, `postgresql://user:password@host:port/database`.")
@@ -67,6 +72,14 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
     log_format: str = Field("json", pattern="^(json|console)$", description="`json` for machines, `console` for people.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr) -> SecretStr:
+        if _DATABASE.fullmatch(url.get_secret_value()) is None:
+            msg = "must be `postgresql://user:password@host:port/database`; in a password, `/` is `%2F` and so on"
+            raise ValueError(msg)
+        return url
+
     def printable(self) -> dict[str, Any]:
         """Return every setting as it may be logged: secrets masked, the database's URL without its password."""
         shown = self.model_dump(mode="json")
@@ -93,9 +106,9 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _without_password(url: str) -> str:
-    try:
-        parts = AnyUrl(url)
-    except ValidationError:
+    """Return a database's URL without what may be secret: the password, and all that stands behind a question mark."""
+    found = _DATABASE.fullmatch(url)
+    if found is None:
         return "***"
-    path = parts.path or ""
-    return f"{parts.scheme}://{parts.username or ''}:***@{parts.host or ''}:{parts.port or 5432}{path}"
+    user = "" if found["user"] is None else f"{found['user']}:***@"
+    return f"{found['scheme']}://{user}{found['hosts']}{found['path'] or ''}"

@@ -49,6 +49,9 @@ EVENTS: Final[dict[str, str]] = {
 }
 
 
+REPEAT_AFTER_S: Final = 30.0
+
+
 def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
     """
     Set up logging for this process.
@@ -102,11 +105,35 @@ def places(error: BaseException, deepest: int = 6) -> list[str]:
 
 
 class _Forward(logging.Handler):
-    """Sends what libraries log through the same renderer, without their exceptions' texts."""
+    """
+    Sends what libraries log through the same renderer, without their exceptions' texts.
+
+    A client that lost its server says the same for each try: each message goes out once in a while, with how many more
+    there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
+        key = record.name, _template(record)
+        last, withheld = self._said.get(key, (-REPEAT_AFTER_S, 0))
+        if record.created - last < REPEAT_AFTER_S:
+            self._said[key] = last, withheld + 1
+            return
+        self._said[key] = record.created, 0
+        more: dict[str, object] = {"withheld": withheld} if withheld else {}
+        if record.exc_info:
+            more["exc_info"] = record.exc_info[1]
         if record.name.startswith("aiokafka"):  # from WARNING on its messages hold nodes, partitions and error names
-            structlog.get_logger().log(record.levelno, "kafka.client", message=record.getMessage(), exc_info=error)
+            structlog.get_logger().log(record.levelno, "kafka.client", message=record.getMessage(), **more)
         else:
-            structlog.get_logger().log(record.levelno, record.name, message=str(record.msg), exc_info=error)
+            structlog.get_logger().log(record.levelno, record.name, message=_template(record), **more)
+
+
+def _template(record: logging.LogRecord) -> str:
+    """Return a message without values: behind its first words asyncio puts a task with its exception, or a callback's arguments."""
+    line = str(record.msg).partition("\n")[0]
+    head, callback, _ = line.partition(" callback ")
+    return (head + callback).rstrip()

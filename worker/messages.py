@@ -7,6 +7,7 @@ Source: CloudEvents 1.0, Kafka protocol binding, binary content mode.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,11 +33,12 @@ SOURCE: Final = b"/registration/worker"
 EVENT: Final = "event"
 LETTER: Final = "dead-letter"
 Kind: TypeAlias = Literal["event", "dead-letter"]
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 _SPEC: Final = ("ce_specversion", SPEC_VERSION.encode())
 _SOURCE: Final = ("ce_source", SOURCE)
 _JSON: Final = ("content-type", CONTENT_TYPE.encode())
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TOPICS: Final[dict[str, str]] = {EVENT: EVENTS_TOPIC, LETTER: DEAD_LETTERS_TOPIC}
 
 
@@ -120,12 +122,12 @@ def unpack(packed: bytes) -> OutMessage:
 
 def pack_headers(headers: Headers) -> str:
     """Return headers as JSON; bytes as Latin-1, which keeps each of them."""
-    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
+    return json.dumps([[name, _text(value)] for name, value in headers])
 
 
 def unpack_headers(packed: str) -> Headers:
     """Return the headers of `pack_headers`."""
-    return tuple((name, value.encode("latin-1")) for name, value in json.loads(packed))
+    return tuple((name, _bytes(value)) for name, value in json.loads(packed))
 
 
 def restored(kind: str, key: bytes | None, value: bytes | None, headers: Headers) -> OutMessage:
@@ -150,7 +152,7 @@ def _limits(decided: decision.CustomerLimits) -> Limits:
 
 def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> Outgoing:
     tie, record = verdict.tie, verdict.record
-    headers = [
+    headers: list[tuple[str, bytes | None]] = [
         _SPEC,
         ("ce_id", tie.event_id.encode()),
         ("ce_type", kind.encode()),
@@ -160,8 +162,14 @@ def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> O
         ("ce_tenantid", tie.tenant_id.encode()),
         _JSON,
     ]
-    headers.extend(header for header in record.headers if header[0] == "traceparent")
+    headers.extend(_trace(record.headers))
     return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key.encode(), value, headers))
+
+
+def _trace(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """Return the sender's `traceparent` where it is one: a header could hold anything, and be of any size."""
+    sent = next((value for name, value in headers if name == "traceparent"), None)
+    return [("traceparent", sent)] if sent is not None and _TRACEPARENT.fullmatch(sent) else []
 
 
 def _text(value: bytes | None) -> str | None:

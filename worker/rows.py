@@ -49,7 +49,7 @@ def person_row(verdict: Accepted) -> tuple[object, ...]:
         verdict.customer_id, tie.tenant_id,
         verdict.person_id, applicant.first_name, applicant.last_name,
         applicant.customer_name, applicant.date_of_birth, applicant.place_of_birth, applicant.gender,
-        applicant.nationality, applicant.nationalities,
+        applicant.nationality, applicant.nationalities if applicant.nationalities_told else None,
         _ADDRESSES.dump_json(applicant.addresses, by_alias=True, exclude_none=True).decode(),
         _CONTACTS.dump_json(applicant.contacts, by_alias=True, exclude_none=True).decode(),
     )  # fmt: skip

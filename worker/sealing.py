@@ -8,7 +8,6 @@ associated data: a box copied to another row does not open.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from typing import Final
 
@@ -36,7 +35,11 @@ class Sealer:
     """
 
     def __init__(self, keys: str) -> None:
-        self._boxes = dict(_key(entry) for entry in keys.split(",") if entry.strip())
+        named = [_key(entry) for entry in keys.split(",") if entry.strip()]
+        self._boxes = dict(named)
+        if len(self._boxes) < len(named):
+            msg = "REGISTRATION_SEALING_KEYS: two keys have the same id"
+            raise ConfigurationError(msg)
         if not self._boxes:
             msg = "REGISTRATION_SEALING_KEYS: missing; give `id:base64` of 32 random bytes"
             raise ConfigurationError(msg)
@@ -69,9 +72,9 @@ def _key(entry: str) -> tuple[str, AESGCM]:
     name, _, encoded = entry.strip().partition(":")
     try:
         key = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
-    if not name or len(key) != _KEY_BYTES:
+    if not name or "\0" in name or len(key) != _KEY_BYTES:
         msg = "REGISTRATION_SEALING_KEYS: each entry is `id:base64` of 32 bytes"
         raise ConfigurationError(msg)
     return name, AESGCM(key)

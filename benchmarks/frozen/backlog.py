@@ -17,34 +17,14 @@ from typing import Any, Final
 from typeid.base32 import encode
 
 TENANT_ID: Final = "7c6f0f52-9d4e-4b1a-8f0e-2a5d9b3c1e47"
-PASSWORD_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ"
+PHC: Final = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ"
 _FOLDER: Final = Path(__file__).parent
 _STARTED_AT: Final = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 _BORN_FROM: Final = date(1950, 1, 1)
 _BORN_DAYS: Final = 19_000  # up to January 2002: an adult on any day of a run, none of an age that adds risk
 
-_WOMEN: Final = (
-    "Aistė Anna Astrid Camille Chiara Claire Danutė Eglė Elena Elisa Emilia Freja Giulia Greta Hanna Helga Ieva Ingrid"
-    " Inès Joana Julia Karolina Katarzyna Laura Léa Liis Linnéa Lucía Maja Małgorzata Maria Marta Mette Monika Nadia"
-    " Noémie Olga Oona Paula Rasa Rosa Ruta Sabine Signe Sofía Theresa Tuuli Ursula Vaida Zofia Žaneta"
-).split()
-_MEN: Final = (
-    "Aleksander Andrius Antoine Arvydas Bastian Björn Carlos Christian Darius Diego Dominik Emil Erik Fabien Florian"
-    " Francesco Gediminas Giovanni Hans Henrik Hugo Ignacy Ivo Jaan Jakub Jean-Luc Jonas José Juhani Karol Kęstutis Lars"
-    " Luca Łukasz Marcus Mateo Matti Mikael Nils Olivier Ondřej Pablo Paweł Rafael Robertas Søren Stefan Tomas Viktor"
-).split()
-_FAMILIES: Final = (
-    "Andersson Bauer Bergström Bernard Bianchi Blanc Brandt Castro Dąbrowski Dubois Eriksen Esposito Fernández Fischer"
-    " Fontaine García Girard Grybauskas Hakala Hansen Hofmann Iversen Jankauskas Jansone Jensen Järvinen Kask Kaminski"
-    " Kazlauskas Keller Korhonen Kowalczyk Lambert Larsen Lehtonen Leroy Lindqvist López Mägi Marino Martínez Mazur"
-    " Mercier Mikkelsen Morel Müller Nielsen Nowak O'Brien Olsen Ozoliņš Paulauskas Pereira Petrauskas Pettersson Ricci"
-    " Romano Rossi Rousseau Saar Schneider Schröder Silva Sørensen Stankevičius Svensson Tamm Torres Urbonas Vaitkus"
-    " Virtanen Wagner Weber Wiśniewska Wójcik Zieliński Žukauskas"
-).split()
-_STREETS: Final = (
-    "Ahventie, Bahnhofstraße, Calle Mayor, Ganyklų gatvė, Gedimino prospektas, Hauptstraße, Kungsgatan, Mickiewicza,"
-    " Pilies gatvė, Plac Wolności, Rue Haute, Strandvejen, Tartu maantee, Via Roma, Vokiečių gatvė"
-).split(", ")
+_NAMES: Final[dict[str, list[str]]] = json.loads((_FOLDER / "names.json").read_bytes())
+_WOMEN, _MEN, _FAMILIES, _STREETS = (_NAMES[kind] for kind in ("women", "men", "families", "streets"))
 _HOMES: Final = (
     ("LT", "Vilnius", "+3706"),
     ("LT", "Kaunas", "+3706"),
@@ -59,7 +39,9 @@ _HOMES: Final = (
     ("SE", "Malmö", "+4670"),
     ("FI", "Oulu", "+35840"),
 )
-_ASCII: Final = str.maketrans({**dict(zip("ąćčęėįłńņóóòöøðšśūųüžżźřáäåçéèëëíñôõ", "acceeilnnoooooossuuuzzzraaaceeeeinoo", strict=True)), "ß": "ss"})
+_ASCII: Final = str.maketrans(
+    {**dict(zip("ąćčęėįłńņóóòöøðšśūųüžżźřáäåçéèëëíñôõ", "acceeilnnoooooossuuuzzzraaaceeeeinoo", strict=True)), "ß": "ss"}
+)
 _TWINS: Final = ("email", "firstName", "lastName", "phone", "dateOfBirth", "gender", "customerName", "street", "city", "postalCode")
 
 
@@ -103,7 +85,7 @@ def _template(category: dict[str, Any]) -> str:
         "requestedAt": "%(requestedAt)s",
         "requestedBy": "b7d0c1de-5f0e-4a37-9c55-0d6a3f1f2b10",
         "fingerprint": "k1:%(fingerprint)s",
-        "passwordHash": PASSWORD_HASH,
+        "passwordHash": PHC,
         "customer": body,
     }
     return json.dumps(command, ensure_ascii=False, separators=(",", ":"))

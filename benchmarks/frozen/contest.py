@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.frozen.registration import Registration, Row
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connected: TypeAlias = "Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 GATE: Final = 2_026
 """Advisory lock that is held until the limit's processes may go."""
@@ -34,23 +36,20 @@ class Contest:
     database: str
     commands_topic: str
     events_topic: str
-    first: int
-    warm: int
-    records: int
-    process: int
-    connections: int
+    first: int = 0
+    warm: int = 0
+    records: int = 0
+    process: int = 0
+    connections: int = 0
 
     @classmethod
     def from_environment(cls) -> Contest:
         """Read what `environment` wrote."""
-        told = {name.removeprefix("BENCHMARK_").lower(): value for name, value in os.environ.items() if name.startswith("BENCHMARK_")}
-        texts = ("kafka", "database", "commands_topic", "events_topic")
-        numbers = ("first", "warm", "records", "process", "connections")
-        return cls(**{name: told[name] for name in texts}, **{name: int(told[name]) for name in numbers})  # type: ignore[arg-type]
+        return cls(**json.loads(os.environ["BENCHMARK_CONTEST"]))
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that tell it to a process."""
-        return {f"BENCHMARK_{name.upper()}": str(getattr(self, name)) for name in self.__slots__}
+        """Return the variable that tells it to a process."""
+        return {"BENCHMARK_CONTEST": json.dumps(asdict(self))}
 
 
 @cache
@@ -73,13 +72,13 @@ async def open_pool(url: str, connections: int) -> Pool:
     return await asyncpg.create_pool(url, min_size=connections, max_size=connections, reset=leave, server_settings=_SERVER_SETTINGS)
 
 
-async def insert(connection: Connection, new: Registration) -> None:
+async def insert(connection: Connected, new: Registration) -> None:
     """Write one registration, a statement a table; it is there once, however often its command comes."""
     for name, row_of in _INSERTS:
         await connection.execute(statement(name), *row_of(new))
 
 
-async def insert_many(connection: Connection, new: list[Registration]) -> None:
+async def insert_many(connection: Connected, new: list[Registration]) -> None:
     """Write many registrations, a pipelined statement a table."""
     for name, row_of in _INSERTS:
         await connection.executemany(statement(name), list(map(row_of, new)))
@@ -91,4 +90,5 @@ _INSERTS: Final[tuple[tuple[str, Callable[[Registration], Row]], ...]] = (
     ("person_insert", attrgetter("person")),
     ("user_insert", attrgetter("user")),
     ("decision_insert", attrgetter("decision")),
+    ("outbox_insert", attrgetter("outbox")),
 )

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import uvloop
 
 from benchmarks.frozen.backlog import commands
+from benchmarks.frozen.commands import RegisterCustomer
 from benchmarks.frozen.contest import GATE, Connection, Contest, connect, statement
 from benchmarks.frozen.registration import PENDING, Place, Registration, Row, registration_of
 
@@ -114,7 +115,9 @@ def batches_of(contest: Contest, partition: int, first: int, count: int, offset:
     """
     now_ms = int(time.time() * 1000)
     new = [
-        registration_of(command.value, Place(contest.commands_topic, partition, offset + index, now_ms))
+        registration_of(
+            RegisterCustomer.model_validate_json(command.value), Place(contest.commands_topic, partition, offset + index, now_ms)
+        )
         for index, command in enumerate(commands(first, count))
     ]
     return [_batch(new[at : at + BATCH_RECORDS], offset + at) for at in range(0, count, BATCH_RECORDS)]

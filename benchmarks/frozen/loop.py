@@ -11,8 +11,9 @@ from typing import Any, Final
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from benchmarks.frozen.commands import RegisterCustomer
 from benchmarks.frozen.contest import Contest, connect, insert
-from benchmarks.frozen.registration import Place, kafka_headers, registration_of
+from benchmarks.frozen.registration import kafka_headers, place_of, registration_of
 
 SESSION_TIMEOUT_MS: Final = 30_000
 
@@ -39,7 +40,7 @@ async def run(contest: Contest) -> None:
 
 async def run_once(contest: Contest, record: Any, connection: Any, producer: AIOKafkaProducer) -> None:  # noqa: ANN401 - aiokafka has no types
     """Take one command from the log to the database and the events' topic."""
-    new = registration_of(record.value, Place(record.topic, record.partition, record.offset, record.timestamp))
+    new = registration_of(RegisterCustomer.model_validate_json(record.value), place_of(record))
     async with connection.transaction():
         await insert(connection, new)
     headers = kafka_headers(new.event_headers)

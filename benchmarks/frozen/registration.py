@@ -36,6 +36,11 @@ class Place:
     timestamp_ms: int
 
 
+def place_of(record: Any) -> Place:  # noqa: ANN401 - aiokafka has no types
+    """Return the place of a record of aiokafka's."""
+    return Place(record.topic, record.partition, record.offset, record.timestamp)
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """One row of each table, and the event's key, value and headers."""
@@ -85,15 +90,14 @@ def _compact(document: object) -> str:
 _CATEGORIES: Final = _categories()
 
 
-def registration_of(value: bytes, place: Place) -> Registration:
+def registration_of(command: RegisterCustomer, place: Place) -> Registration:
     """
-    Parse a command and say what is to be stored and told.
+    Say what is to be stored and told.
 
     Args:
-        value: the record's value.
+        command: the record's value, parsed.
         place: the record's place.
     """
-    command = RegisterCustomer.model_validate_json(value)
     customer, tenant_id = command.customer, command.tenant_id
     individual = customer.individual_customer
     person, user = individual.person, individual.user
@@ -149,9 +153,7 @@ def kafka_headers(headers: dict[str, str]) -> list[tuple[str, bytes]]:
 
 
 def _categorization(category: str, relations: list[CategoryFeatureRelation]) -> str:
-    return (
-        f'{{"categoryReferences":["{category}","{category}"],"categoryFeatureRelations":{_json(_RELATIONS, relations)}}}'
-    )
+    return f'{{"categoryReferences":["{category}","{category}"],"categoryFeatureRelations":{_json(_RELATIONS, relations)}}}'
 
 
 def _json(adapter: TypeAdapter[Any], value: object) -> str:

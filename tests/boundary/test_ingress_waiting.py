@@ -87,6 +87,21 @@ async def test_an_ingress_without_servers_says_so_and_lives(world: World, tmp_pa
     assert 'registration_produce_failures_total{known="not-sent"} 1.0' in metrics.text
 
 
+async def test_a_broker_that_never_answers_keeps_nobody_beyond_the_deadline(world: World, tmp_path: Path) -> None:
+    """Callers who come together are refused together, not one after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nowhere = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with opened(world.settings, tmp_path, kafka_bootstrap=nowhere, produce_timeout_s=2) as alone:
+            bodies = [body_of(email_of(f"silent{number}")) for number in range(6)]
+            began = time.monotonic()
+            answers = await asyncio.gather(*(alone.client.post(REGISTER, json=body) for body in bodies))
+            took_s = time.monotonic() - began
+
+    assert took_s < 2 * len(bodies) - 2
+    for answer in answers:
+        assert "registrationId" not in problem_of(answer, 503, "kafka-unavailable")
+
+
 async def test_more_passwords_than_can_be_hashed_are_refused_at_once(world: World, tmp_path: Path) -> None:
     """Hashing is no lever against us: the queue is bounded, and what it takes in is answered."""
     async with opened(world.settings, tmp_path, hash_threads=1, hash_queue_max=1) as alone:

@@ -34,6 +34,7 @@ DEADLINE_S: Final = 60.0
 PARTITIONS: Final = 4
 SESSION_S: Final = 3.0
 POLL_S: Final = 0.05
+LOG_LINES: Final = 60
 _SETTINGS: Final = {
     "REGISTRATION_SEALING_KEYS": SEALING_KEYS,
     "REGISTRATION_SESSION_TIMEOUT_S": str(SESSION_S),
@@ -112,13 +113,13 @@ class Cluster:
         await self.eventually(is_done, "all commands done and the outbox empty", within_s)
         return time.monotonic() - begun
 
-    async def progress_beyond(self, offset_sum: int, within_s: float = DEADLINE_S) -> float:
-        """Wait until more commands are done than that; return the seconds that it took."""
-        begun = time.monotonic()
+    async def progress(self, commands_more: int = 1, within_s: float = DEADLINE_S) -> float:
+        """Wait until so many more commands are done than now; return the seconds that it took."""
+        begun, offset_sum = time.monotonic(), await self.done_count() + commands_more
 
         async def has_moved() -> bool:
             done, _ = await self._progress()
-            return done > offset_sum
+            return done >= offset_sum
 
         await self.eventually(has_moved, "work goes on", within_s)
         return time.monotonic() - begun
@@ -154,8 +155,8 @@ class Cluster:
         return report
 
     def logs(self) -> str:
-        """Return the last lines of every worker that runs."""
-        return "\n".join(f"--- worker {child.pid}\n{child.last_lines()}" for child in self.workers)
+        """Return what every worker that runs has said, its batches left out."""
+        return "\n".join(f"--- worker {child.pid}\n{_telling(child.output())}" for child in self.workers)
 
     def _run(self, *arguments: str, log: Path, death_signal: signal.Signals) -> Child:
         variables = [f"{name}={value}" for name, value in self.environment.items()]
@@ -180,6 +181,10 @@ class Cluster:
 
     async def _log_end(self) -> int:
         return await _log_end(self.servers.kafka.bootstrap)
+
+
+def _telling(output: str) -> str:
+    return "\n".join([line for line in output.splitlines() if "batch.stored" not in line][-LOG_LINES:])
 
 
 async def _log_end(bootstrap: str) -> int:

@@ -52,13 +52,12 @@ async def test_workers_killed_in_mid_stream_lose_and_double_nothing(broken: Clus
     broken.start_worker()
     broken.start_worker()
     async with load(broken):
-        await broken.progress_beyond(0)
+        await broken.progress()
         for _ in range(KILLS):
             await asyncio.sleep(chance.uniform(0.1, 0.9))
             broken.kill_worker(chance.choice(broken.workers))
-            seen = await broken.done_count()
             broken.start_worker()
-            await broken.progress_beyond(seen)
+            await broken.progress()
     await broken.done()
 
     report = await broken.verify()
@@ -84,13 +83,13 @@ async def test_a_frozen_worker_is_fenced_when_it_wakes(broken: Cluster) -> None:
     """It slept for longer than its session: what it then does is refused by the database, and it joins anew."""
     sleeper = broken.start_worker()
     async with load(broken):
-        await broken.progress_beyond(0)
+        await broken.progress()
         sleeper.signal(signal.SIGSTOP)
         other = broken.start_worker()
-        await broken.progress_beyond(await broken.done_count() + 100)
+        await broken.progress(100)
         sleeper.signal(signal.SIGCONT)
         await broken.eventually(lambda: _said(sleeper.output(), "consumer.joined", 2), "the sleeper joins anew")
-        await broken.progress_beyond(await broken.done_count() + 100)
+        await broken.progress(100)
     await broken.done()
 
     assert other.running
@@ -102,12 +101,12 @@ async def test_postgres_killed_and_started_is_only_a_pause(broken: Cluster) -> N
     """The worker stays in its group, waits, and goes on by itself."""
     broken.start_worker()
     async with load(broken):
-        await broken.progress_beyond(0)
+        await broken.progress()
         for _ in range(2):
             await broken.servers.postgres.kill()
             await asyncio.sleep(1)
             await broken.servers.postgres.start()
-            took = await broken.progress_beyond(await broken.done_count())
+            took = await broken.progress()
             assert took <= RESTART_RECOVERY_S
     await broken.done()
 
@@ -118,13 +117,12 @@ async def test_kafka_killed_and_started_is_only_a_pause(broken: Cluster) -> None
     """What was committed and not yet published is in the outbox, and is published when the broker is back."""
     broken.start_worker()
     async with load(broken):
-        await broken.progress_beyond(0)
+        await broken.progress()
         await broken.servers.kafka.kill()
         await asyncio.sleep(1)
         await broken.servers.kafka.start()
-        seen = await broken.done_count()
         await broken.send(100)
-        await broken.progress_beyond(seen, within_s=30)
+        await broken.progress(100, within_s=30)
     await broken.done()
 
     await broken.verify()
@@ -134,7 +132,7 @@ async def test_sigterm_finishes_what_is_in_flight_and_ends_with_zero(broken: Clu
     """A rolling deploy leaves no message in the outbox."""
     worker = broken.start_worker()
     async with load(broken):
-        await broken.progress_beyond(0)
+        await broken.progress()
         worker.signal(signal.SIGTERM)
         ended = await worker.ended(20)
     broken.workers.remove(worker)

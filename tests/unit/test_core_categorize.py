@@ -281,3 +281,13 @@ def test_the_order_of_features_and_parameters_changes_nothing(drawn: st.DataObje
     assert isinstance(one, Approved)
     assert isinstance(other, Approved)
     assert one.decision.to_json() == other.decision.to_json()
+
+
+def test_a_categorization_too_long_to_be_remembered_is_answered_the_same() -> None:
+    """What is remembered is bounded in size, what is answered is not."""
+    keys = [{"name": f"unheardOf{number}", "value": "x" * 900} for number in range(40)]
+    relation = {"feature": {"code": "MEDIUM_RISK_PROFILE"}, "parametrization": keys}
+    refused = _refused(changed({RELATIONS: [relation]}))
+
+    assert [fault.code for fault in refused.faults].count("parameter.unknown") == len(keys)
+    assert refused == _refused(changed({RELATIONS: [relation]}))

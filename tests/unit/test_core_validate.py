@@ -201,11 +201,14 @@ def test_an_empty_body_lacks_everything_that_is_needed() -> None:
     }
 
 
-@given(
-    document=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
-    )
+_JSON: Final = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )
+
+
+@given(document=_JSON)
 def test_whatever_is_parsed_gets_an_answer(document: object) -> None:
     """No JSON value is so strange that the checks fail on it."""
     assert isinstance(_check(document), Refused)

@@ -21,6 +21,7 @@ from worker.core.scales import (
     PepKind,
     RiskLevel,
     SanctionsScreening,
+    Scale,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from worker.core.catalogue import Catalogue, Category, CountryList, Feature, Parameter
 
-ClaimValue: TypeAlias = RiskLevel | PepKind | DueDiligence | SanctionsScreening | Monitoring | int
+ClaimValue: TypeAlias = Scale | int
+"""A place on the scale that a claim is about, or a number."""
 Words: TypeAlias = "Mapping[str, ClaimValue | None]"
 
 LIMIT_CLAIMS: Final = frozenset({Claim.DAY_LIMIT, Claim.MONTH_LIMIT, Claim.TRANSACTION_LIMIT})
@@ -79,6 +81,7 @@ class IndexedParameter:
         claim: what it says to the rules.
         allowed: its values, or its range, as a problem names them; None where every text is allowed.
         words: what each allowed word says; None where it is no list.
+        names: for what can hold, the word that says it; a range has none.
         bounds: smallest and largest number; None where it is no range.
         multiple: the value is a comma-separated list.
     """
@@ -88,6 +91,7 @@ class IndexedParameter:
     claim: Claim | None
     allowed: tuple[str, ...] | str | None
     words: Words | None
+    names: Mapping[ClaimValue | None, str]
     bounds: tuple[int, int] | None
     multiple: bool
 
@@ -117,12 +121,7 @@ class IndexedParameter:
         """
         if self.claim is None or value is None:
             return requested
-        if self.words is None:
-            return str(value)
-        yes = self.words.get("true")
-        if yes is not None:
-            return "true" if value >= yes else "false"  # type: ignore[operator]
-        return next((word for word, each in self.words.items() if each == value), str(value))
+        return self.names.get(value) or str(value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,14 +221,28 @@ def _parameter(code: str, name: str, parameter: Parameter) -> IndexedParameter:
     allowed = parameter.allowed
     if allowed is None and parameter.claims in LIMIT_CLAIMS:
         allowed = _LIMIT_RANGE
-    bounds, words = None, None
+    bounds, words, names = None, None, {}
     if isinstance(allowed, str):
         low, _, high = allowed.partition("-")
         bounds = (int(low), int(high))
     elif allowed is not None:
         meanings = CLAIM_WORDS[parameter.claims] if parameter.claims is not None else {}
         words = {word: meanings.get(word) for word in allowed}
-    return IndexedParameter(name, f"{code}.{name}", parameter.claims, allowed, words, bounds, parameter.multiple)
+        names = _names(words)
+    return IndexedParameter(name, f"{code}.{name}", parameter.claims, allowed, words, names, bounds, parameter.multiple)
+
+
+def _names(words: Words) -> dict[ClaimValue | None, str]:
+    """
+    Turn words around: name each value that can hold.
+
+    Of several words for one the first is taken. Where "true" is a word, what is at least as strong has that name, and
+    what is weaker is "false".
+    """
+    yes = words.get("true")
+    if isinstance(yes, Scale):
+        return {value: "true" if value >= yes else "false" for value in type(yes)}
+    return {value: word for word, value in reversed(list(words.items()))}
 
 
 def _category(

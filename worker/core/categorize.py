@@ -29,7 +29,8 @@ from worker.core.scales import Claim
 _REFERENCES: Final = ("/customerCategory/id", "/individualCustomer/categorization/id")
 _RELATIONS: Final = "/individualCustomer/categorization/categoryFeatureRelations"
 _REMEMBERED: Final = 256
-"""How many answers are kept, so that the memory they take stays bounded (a body has at most 64 KiB)."""
+"""How many answers are kept, and for how many characters of parameters at most: the memory they take is bounded."""
+_REMEMBERED_LENGTH_MAX: Final = 4096
 
 
 class _Sent(NamedTuple):
@@ -162,7 +163,9 @@ def categorize(
             for relation in relations
         ]
     )
-    return _categorize(catalogue.index, references, sent, known)
+    length = sum([len(name or "") + len(value or "") for each in sent for name, value in each.parameters])
+    answer = _categorize if length <= _REMEMBERED_LENGTH_MAX else _categorize.__wrapped__
+    return answer(catalogue.index, references, sent, known)
 
 
 @lru_cache(maxsize=_REMEMBERED)

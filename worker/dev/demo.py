@@ -41,7 +41,7 @@ FAULTS: Final = ("password.mismatch", "date.in_future", "country.unknown")
 SEEN_WITHIN_S: Final = 15.0
 MASK: Final = "•••"
 _SHOWN: Final = frozenset(
-    {"registrationId", "tenantId", "requestedAt", "requestedBy", "id", "userId", "personId", "status", "type"}
+    {"registrationId", "tenantId", "requestedAt", "requestedBy", "id", "userId", "personId", "status", "type", "traceId"}
 )
 _SHOWN_WHOLE: Final = frozenset({"customerCategory", "categorization", "roleIds", "roles", "decision"})
 

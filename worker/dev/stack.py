@@ -166,7 +166,9 @@ def _settings(environment: Mapping[str, str], port: int | None) -> Settings:
     """Read the settings of the stack's own processes: its servers, whatever else the caller's environment says."""
     own = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
     own["http_port"] = os.environ.get(f"{PREFIX}HTTP_PORT", "8080") if port is None else str(port)
-    return load(**own)
+    settings = load(**own)
+    logs.logger().info("settings.read", **settings.printable())
+    return settings
 
 
 def _sealing_keys(folder: Path) -> str:

@@ -73,7 +73,7 @@ def customer(row: Mapping[str, Any]) -> dict[str, Any]:
         "placeOfBirth": row["place_of_birth"],
         "gender": row["gender"],
         "nationality": row["nationality"],
-        "nationalities": list(row["nationalities"]),
+        "nationalities": row["nationalities"],
         "addresses": json.loads(row["addresses"]),
         "contacts": json.loads(row["contacts"]),
     }

@@ -69,7 +69,8 @@ class Producer:
             UnacknowledgedError: it may be on the topic all the same.
             UnavailableError: Kafka does not answer; nothing was sent.
         """
-        producer = await self._ready()
+        # Bounded as a whole: beside others, each would else wait for the tries of all before it.
+        producer = await bounded(self._ready(), self._timeout_s, "connect")
         try:
             async with asyncio.timeout(self._timeout_s):
                 future = await producer.send(message.topic, key=message.key, value=message.value, headers=list(message.headers))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from worker import logs
 from worker.errors import UnavailableError
 from worker.kafka.records import CALL_TIMEOUT_S, DEAD_LETTER_MAX_BYTES, MESSAGE_MAX_BYTES, STOP_TIMEOUT_S, bounded
 
@@ -55,6 +56,7 @@ async def create_topics(bootstrap: str, topics: Mapping[str, dict[str, str]], *,
         error = for_code(code)
         if code == 0:
             made.append(name)
+            logs.logger().info("topic.created", name=name)
         elif error is not TopicAlreadyExistsError:
             raise UnavailableError("kafka", f"create topic {name}: {error.__name__}")
     return made

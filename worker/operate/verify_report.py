@@ -170,7 +170,7 @@ def _invariants(report: Report) -> Table:
 def _findings(report: Report) -> Table:
     table = Table("rule", "where", "what", box=None, pad_edge=False)
     for finding in report.findings:
-        table.add_row(finding.rule, finding.id, finding.text)
+        table.add_row(finding.rule, Text(finding.id), Text(finding.text))
     for rule, total in report.totals.items():
         kept = sum(finding.rule == rule for finding in report.findings)
         if total > kept:

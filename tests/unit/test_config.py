@@ -1,0 +1,158 @@
+"""Settings: a missing or wrong one is one line that names it, and a secret is never shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.config import PREFIX, Settings, load
+from worker.errors import ConfigurationError
+
+NEEDED = {"REGISTRATION_KAFKA_BOOTSTRAP": "localhost:9092", "REGISTRATION_DATABASE_URL": "postgresql://u:p@localhost/d"}
+SECRET = "Hq3vZ-swordfish"  # noqa: S105 - of nothing
+UNITS = ("_s", "_bytes", "_max", "_min")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment with the two settings that a worker needs, and no other of ours."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"{PREFIX}{name.upper()}", raising=False)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_worker_needs_two_settings(environment: pytest.MonkeyPatch) -> None:
+    """Everything else has a default."""
+    settings = load()
+
+    assert settings.kafka_bootstrap == "localhost:9092"
+    assert settings.database_url.get_secret_value() == NEEDED["REGISTRATION_DATABASE_URL"]
+    assert environment
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_setting_is_one_line_that_names_it(environment: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    """Whether it is not there or empty."""
+    if value is None:
+        environment.delenv(name)
+    else:
+        environment.setenv(name, value)
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+
+    assert str(raised.value).startswith(f"{name}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_all_missing_settings_are_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    """Nobody starts it five times to learn five names."""
+    for name in NEEDED:
+        environment.delenv(name)
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+
+    for name in NEEDED:
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REGISTRATION_PROCESSES", "0"),
+        ("REGISTRATION_PROCESSES", "many-swordfish"),
+        ("REGISTRATION_BATCH_TIMEOUT_S", "0"),
+        ("REGISTRATION_BATCH_TIMEOUT_S", "nan"),
+        ("REGISTRATION_BATCH_TIMEOUT_S", "inf"),
+        ("REGISTRATION_LOOK_INTERVAL_S", "-1"),
+        ("REGISTRATION_HTTP_PORT", "65536"),
+        ("REGISTRATION_LOG_LEVEL", "LOUD-swordfish"),
+        ("REGISTRATION_DATABASE_URL", f"mysql://user:{SECRET}@localhost/db"),
+        ("REGISTRATION_DATABASE_URL", f"host=localhost password={SECRET}"),
+        ("REGISTRATION_DATABASE_URL", f"postgresql://user:{SECRET}@localhost:port/db"),
+        ("REGISTRATION_DATABASE_URL", f"user:{SECRET}@localhost/db"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it_and_not_its_value(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A value may be a secret, or stand in the wrong variable."""
+    environment.setenv(name, value)
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+
+    assert str(raised.value).startswith(f"{name}: ")
+    assert "\n" not in str(raised.value)
+    assert "swordfish" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{SECRET}@localhost/db",
+        f"postgres://user:{SECRET}@localhost:5433/db",
+        f"postgresql://user:{SECRET}@[::1]/db",
+        f"postgresql://user:{SECRET}@one:5432,two:5433/db?target_session_attrs=read-write",
+        f"postgresql://user@localhost/db?password={SECRET}",
+        f"postgresql://localhost/db?user=u&password={SECRET}&sslmode=require",
+        f"postgresql://user:{SECRET}%40x@localhost/db",
+        f"postgresql://user:x@y{SECRET}@localhost/db",
+        f"postgresql:///db?host=/run/postgresql&password={SECRET}",
+    ],
+)
+def test_a_database_url_is_shown_without_its_password(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Wherever in it the password stands, and whichever form of PostgreSQL's URLs it has."""
+    environment.setenv("REGISTRATION_DATABASE_URL", url)
+    environment.setenv("REGISTRATION_SEALING_KEYS", f"key:{SECRET}")
+    settings = load()
+
+    for shown in (json.dumps(settings.printable()), repr(settings), str(settings)):
+        assert SECRET not in shown
+    assert "db" in settings.printable()["database_url"]
+    assert settings.database_url.get_secret_value() == url
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="%/?#[]"), min_size=6, max_size=20))
+def test_no_password_is_shown(password: str) -> None:
+    """Whatever characters it has."""
+    found = load(kafka_bootstrap="k:1", database_url=f"postgresql://user:{password}Zq9@localhost/db").printable()
+
+    assert f"{password}Zq9" not in json.dumps(found, ensure_ascii=False)
+    assert "localhost" in found["database_url"]
+
+
+def test_every_setting_is_printable_as_json_and_named_for_its_unit(environment: pytest.MonkeyPatch) -> None:
+    """All are printed at start; a number of seconds or bytes says so at the end of its name."""
+    environment.setenv("REGISTRATION_JWKS_FILE", "/keys/jwks.json")
+    shown = json.loads(json.dumps(load().printable()))
+
+    assert shown.keys() == Settings.model_fields.keys()
+    for name, field in Settings.model_fields.items():
+        assert field.description
+        assert re.fullmatch(r"[A-Z`].*\.", field.description), name
+        if field.annotation is float:
+            assert name.endswith("_s"), name
+
+
+def test_settings_do_not_change() -> None:
+    """A process is what it was told at its start."""
+    settings = load(kafka_bootstrap="k:1", database_url="postgresql://localhost/d")
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.group = "other"
+
+
+def test_no_file_is_read_for_settings(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A `.env` that lies about does not configure a bank's worker."""
+    (tmp_path / ".env").write_text("REGISTRATION_GROUP=from-a-file\n")
+    environment.chdir(tmp_path)
+
+    assert load().group == "registration-worker"
