@@ -25,6 +25,8 @@ CLOSE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 _SQL: Final = Path(__file__).with_name("sql")
 
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises around a connection that is being lost, whatever it was asked."""
 _TOO_SLOW: Final = frozenset({"57014", "25P04"})
 _UNSTORABLE: Final = ("22", "23", "54")
 _UNAVAILABLE: Final = ("08", "25006", "25P03", "28", "3D", "40", "53", "55", "57", "58", "0A")
@@ -125,8 +127,7 @@ class Database:
                     raise CommitUnknownError(str(error)) from None
                 raise
             finally:
-                if connection.is_in_transaction():
-                    await self._roll_back(connection)
+                await self._roll_back(connection)
 
     async def close(self) -> None:
         """Close every connection, by force after a deadline."""
@@ -135,7 +136,7 @@ class Database:
             return
         try:
             await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_S)
-        except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        except _LOST:
             pool.terminate()
 
     async def _bounded(self, connection: Connection, work: Awaitable[T], timeout_s: float) -> T:
@@ -160,22 +161,25 @@ class Database:
             raise meaning from None
 
     async def _roll_back(self, connection: Connection) -> None:
+        """End what is still open; a connection that was lost has left the pool and can't even be asked."""
         try:
+            if not connection.is_in_transaction():
+                return
             await asyncio.wait_for(connection.execute("ROLLBACK"), CLOSE_TIMEOUT_S)
-        except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError, asyncpg.InternalClientError):
-            connection.terminate()
+        except _LOST:
+            _terminate(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         try:
             pool = self._pool or await self._open()
             connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except _LOST as error:
             raise UnavailableError("database", _short(error)) from None
         try:
             yield connection  # type: ignore[misc]  # the proxy is a Connection in all but its type
         finally:
-            with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError, TimeoutError):
+            with suppress(*_LOST):
                 await pool.release(connection, timeout=CLOSE_TIMEOUT_S)
 
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -220,8 +224,14 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__} {state}" if state else type(error).__name__
 
 
+def _terminate(connection: Connection) -> None:
+    """Close the socket; one that was lost has left the pool and refuses every call."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 async def _end(connection: Connection, task: asyncio.Future[T]) -> None:
-    connection.terminate()
+    _terminate(connection)
     await asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S)
     if task.done() and not task.cancelled():
         task.exception()

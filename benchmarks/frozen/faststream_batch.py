@@ -12,7 +12,6 @@ from typing import Final
 import uvloop
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.annotations import KafkaMessage
 
 from benchmarks.frozen.commands import RegisterCustomer
 from benchmarks.frozen.contest import Contest, connect, insert_many
@@ -50,8 +49,8 @@ async def run(contest: Contest) -> None:
         max_records=BATCH_MAX_RECORDS,
         ack_policy=AckPolicy.ACK,
     )
-    async def register(commands: list[RegisterCustomer], message: KafkaMessage) -> None:
-        records = message.raw_message
+    async def register(commands: list[RegisterCustomer]) -> None:
+        records = broker.context.get_local("message").raw_message
         batch = [registration_of(command, place_of(record)) for command, record in zip(commands, records, strict=True)]
         async with connection.transaction():
             await insert_many(connection, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from pydantic import SecretStr
 from rich.console import Console, RenderableType
 
 from schemas.commands import COMMANDS_TOPIC, INGRESS_SOURCE
@@ -29,15 +30,19 @@ from worker.core.catalogue import Catalogue
 from worker.dev.embedded import embedded_stack
 from worker.dev.stack import CATALOGUE
 from worker.errors import UnavailableError
-from worker.kafka import OutMessage, Partition, Producer, Reader, Record
+from worker.kafka import OutMessage, Partition, Reader, Record
 from worker.operate import catalogue, partitions, status, tail, verify_report
-from worker.operate.catalogue_file import CatalogueFault, validate
+from worker.operate.catalogue_file import validate
 from worker.operate.verify import verify
 from worker.operate.verify_report import RULES, Report
 from worker.postgres import Connection, connect
 
 DEADLINE_S: Final = 60.0
 PEOPLE: Final = 16
+PARTITIONS: Final = 5
+SPARE: Final = 4
+"""A partition in which none of the people is, for tests that break one."""
+LISTED_ON: Final = "factors.country_lists.FATF_CALL_FOR_ACTION.countries.KP.listed_on"
 TENANT_ID: Final = "7c6f0f52-9d4e-4b1a-8f0e-2a5d9b3c1e47"
 
 
@@ -47,12 +52,23 @@ class Stage:
 
     settings: Settings
     connection: Connection
-    producer: Producer
+    producer: AIOKafkaProducer
     sent: list[dict[str, Any]] = field(default_factory=list)
 
-    async def send(self, *messages: OutMessage) -> None:
-        """Send messages, in order."""
-        await self.producer.send_all(messages)
+    async def send(self, *messages: OutMessage, partition: int | None = None) -> None:
+        """Send messages, in order, where their keys lead or to one partition."""
+        sent = [await self.producer.send(m.topic, m.value, m.key, partition=partition, headers=list(m.headers)) for m in messages]
+        await asyncio.wait_for(asyncio.gather(*sent), DEADLINE_S)
+
+    def person(self, number: int) -> str:
+        """Return the registration id of one of the people."""
+        return str(self.sent[number]["registrationId"])
+
+    async def place(self, partition: int) -> tuple[int, int]:
+        """Return the position of a partition, and the end of its log."""
+        state = next(s for s in await partitions.partitions(self.settings) if s.partition == partition)
+        assert state.next_offset is not None
+        return state.next_offset, state.log_end
 
     async def rows(self, text: str, *parameters: object) -> list[Any]:
         """Run a statement of the test's own."""
@@ -98,15 +114,17 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     """Every kind of outcome, made by the worker; it has stopped since."""
     async with embedded_stack(None) as servers:
-        settings = settings_of(servers, servers.postgres.url)
+        settings = settings_of(servers, servers.postgres.url, topic_partitions=PARTITIONS)
         await app.prepare(settings)
         await catalogue.apply(servers.postgres.url, CATALOGUE, by="tests", yes=True)
         connection = await connect(servers.postgres.url, "tests")
-        producer = Producer(settings.kafka_bootstrap, timeout_s=10, client_id="tests")
+        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap)
+        await producer.start()
         stage = Stage(settings, connection, producer)
         try:
             async with stage.worker():
-                await stage.send(*_commands(stage))
+                for number, message in enumerate(_commands(stage)):
+                    await stage.send(message, partition=number % SPARE if number < PEOPLE else 0)
                 await stage.done()
             yield stage
         finally:
@@ -147,6 +165,303 @@ async def test_verify_finds_nothing_where_the_worker_did_its_work(healthy: Repor
     assert (counts.pending, counts.outbox) == (0, 0)
 
 
+async def test_verify_without_keys_says_what_it_could_not_open(stage: Stage, healthy: Report) -> None:
+    """What is sealed can't be compared without its key; all else is."""
+    report = await verify(stage.settings.model_copy(update={"sealing_keys": SecretStr("")}))
+
+    assert report.ok
+    assert [note for note in report.notes if "REGISTRATION_SEALING_KEYS" in note]
+    assert not [note for note in healthy.notes if "REGISTRATION_SEALING_KEYS" in note]
+
+
+async def test_verify_names_the_server_that_is_away(stage: Stage) -> None:
+    """No answer is no verdict."""
+    nowhere = "postgresql://postgres@127.0.0.1:9/registration"
+    with pytest.raises(UnavailableError) as kafka:
+        await verify(stage.settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:9"}))
+    with pytest.raises(UnavailableError) as database:
+        await verify(stage.settings.model_copy(update={"database_url": SecretStr(nowhere)}))
+
+    assert (kafka.value.service, database.value.service) == ("kafka", "database")
+
+
+# --- status and tail -------------------------------------------------------------------------------------------------
+
+
+async def test_status_says_what_became_of_a_registration(stage: Stage) -> None:
+    """An accepted one has its ids, a refused one its codes; neither has a word about the person."""
+    accepted = await status.status(stage.settings, stage.person(0))
+    refused = await stage.rows("SELECT registration_id FROM registrations WHERE code = 'validation-failed'")
+    rejected = await status.status(stage.settings, refused[0]["registration_id"], "development")
+    words = shown(status.render(accepted[0])) + accepted[0].to_json() + rejected[0].to_json()
+
+    assert [(each.status, each.event, each.catalogue_version) for each in accepted] == [("REGISTRATION_COMPLETE", "published", 1)]
+    assert (accepted[0].customer_id or "").startswith("cust_")
+    assert [(each.status, each.code, each.customer_id) for each in rejected] == [("REJECTED", "validation-failed", None)]
+    assert rejected[0].fault_codes
+    assert "@" not in words
+    assert "Marcus" not in words
+
+
+async def test_status_of_an_unknown_registration_is_nothing(stage: Stage) -> None:
+    """Another id, or another tenant's eyes."""
+    nobody = await status.status(stage.settings, commands.registration_id())
+    elsewhere = await status.status(stage.settings, stage.person(0), "another-tenant")
+
+    assert (nobody, elsewhere) == ((), ())
+
+
+async def test_tail_from_the_start_shows_every_event_that_is_kept(stage: Stage) -> None:
+    """One line each, and it ends when told to."""
+    kept = len(await stage.read(EVENTS_TOPIC))
+    stop, seen = asyncio.Event(), []
+    async with asyncio.timeout(DEADLINE_S):
+        async for each in tail.tail(stage.settings, stop, from_start=True):
+            seen.append(each)
+            if len(seen) == kept:
+                stop.set()
+    registered = next(each for each in seen if isinstance(each.event, CustomerRegistered))
+    assert registered.event is not None
+    line = shown(tail.line(registered))
+
+    assert len({each.ce_id for each in seen}) == kept
+    assert line.count("\n") == 1
+    for part in ("registered", registered.event.registration_id, registered.event.tenant_id, "MEDIUM 55", "PROOF_OF_ADDRESS"):
+        assert part in line
+    assert json.loads(registered.to_json())["data"]["registrationId"] == registered.event.registration_id
+
+
+async def test_tail_begins_with_the_next_event(stage: Stage) -> None:
+    """What was there before is left out where nobody asked for it."""
+    stop, first = asyncio.Event(), asyncio.Event()
+    seen: list[tail.Seen] = []
+
+    async def follow() -> None:
+        async for each in tail.tail(stage.settings, stop):
+            seen.append(each)
+            first.set()
+
+    before = {record.offset for record in await stage.read(EVENTS_TOPIC)}
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(DEADLINE_S), stage.worker():
+        while not first.is_set():
+            await stage.send(commands.message(commands.data(commands.email_of("tail"))))
+            await stage.done()
+    stop.set()
+    await following
+    old = {data["registrationId"] for data in stage.sent}
+
+    assert before
+    assert [each for each in seen if each.event is None or each.event.registration_id in old] == []
+
+
+# --- partitions ------------------------------------------------------------------------------------------------------
+
+
+async def test_partitions_shows_where_each_stands(stage: Stage) -> None:
+    """Position, log and lag agree; an order that waits is shown."""
+    await stage.send(replace(commands.message(b"waits"), key=b"p"))
+    states = await partitions.partitions(stage.settings)
+    waiting = next(state for state in states if state.lag)
+    ordered = await partitions.resume(stage.settings, waiting.partition)
+    after = {state.partition: state for state in await partitions.partitions(stage.settings)}
+    table = shown(partitions.render(list(after.values())))
+
+    assert [state.partition for state in states] == list(range(PARTITIONS))
+    assert [state.lag for state in states if state is not waiting] == [0] * (PARTITIONS - 1)
+    assert (waiting.lag, waiting.next_offset) == (1, waiting.log_end - 1)
+    assert [each.done for each in ordered] == [True]
+    assert after[waiting.partition].resume_at_offset == waiting.next_offset
+    assert f"resume at {waiting.next_offset}" in table
+    assert [len(state.owner or "") for state in states] == [8] * PARTITIONS
+    async with stage.worker():
+        await stage.done()
+
+
+async def test_only_the_record_that_is_next_can_be_skipped(stage: Stage) -> None:
+    """Also where an aborted transaction lies between the position and it; the record then becomes a dead letter."""
+    partition = SPARE
+    position, end = await stage.place(partition)
+    assert position == end
+    await send_aborted(stage.settings, partition)
+    nothing = await partitions.skip(stage.settings, partition, position)
+    await stage.send(*map(commands.message, (b"stops the lane", b"comes after")), partition=partition)
+    _, end = await stage.place(partition)
+    stopped = end - 2
+    refused = [await partitions.skip(stage.settings, partition, offset) for offset in (position, stopped + 1)]
+    ordered = await partitions.skip(stage.settings, partition, stopped)
+    async with stage.worker():
+        await stage.done()
+    codes = await stage.rows('SELECT code FROM dead_letters WHERE partition = $1 AND "offset" = $2', partition, stopped)
+    unknown = await partitions.skip(stage.settings, 99, 0)
+
+    assert stopped > position
+    assert [each.done for each in (nothing, *refused, ordered, unknown)] == [False, False, False, True, False]
+    assert [row["code"] for row in codes] == ["operator.skipped"]
+    assert (await verify(stage.settings)).findings == []
+
+
+async def test_lost_commands_are_given_up_only_by_name(stage: Stage) -> None:
+    """Retention took commands that were not done: `resume` says how many, and goes on only with `--from-log-start`."""
+    partition = SPARE
+    position, _ = await stage.place(partition)
+    await stage.send(*map(commands.message, (b"lost", b"lost too", b"left")), partition=partition)
+    await delete_records(stage.settings, COMMANDS_TOPIC, partition, position + 2)
+    before = await verify(stage.settings)
+    refused = await partitions.resume(stage.settings, partition)
+    skipped = await partitions.skip(stage.settings, partition, position + 2)
+    ordered = await partitions.resume(stage.settings, partition, from_log_start=True)
+    async with stage.worker():
+        await stage.done()
+    after = await verify(stage.settings)
+
+    assert [(finding.rule, finding.id) for finding in before.findings] == [("position.before_log", at(partition, position))]
+    assert before.findings[0].text.startswith("2 offsets")
+    assert [each.done for each in (*refused, skipped, *ordered)] == [False, False, True]
+    assert refused[0].text.startswith(f"2 offsets from {position} are gone")
+    assert "giving up 2 offsets" in ordered[0].text
+    assert after.findings == []
+
+
+async def test_verify_beside_a_working_worker_calls_nothing_in_flight_damage(stage: Stage) -> None:
+    """Commands come, rows commit, events are published and deleted from the outbox while it looks."""
+
+    async def stream() -> None:
+        for _ in range(40):
+            await stage.send(*(commands.message(commands.data(commands.email_of("live"))) for _ in range(10)))
+
+    reports = []
+    async with stage.worker():
+        streaming = asyncio.create_task(stream())
+        while not streaming.done():
+            reports.append(await verify(stage.settings))
+        await streaming
+        await stage.done()
+    last = await verify(stage.settings)
+
+    assert [report.findings for report in (*reports, last)] == [[]] * (len(reports) + 1)
+    assert reports[0].counts.commands < last.counts.commands
+    assert last.counts.pending == 0
+
+
+# --- catalogues ------------------------------------------------------------------------------------------------------
+
+
+def variant(folder: Path, slug: str, *changes: tuple[str, str]) -> Path:
+    """Write the development catalogue for another tenant, with changes."""
+    text = CATALOGUE.read_text().replace(TENANT_ID, f"id-of-{slug}").replace("slug: development", f"slug: {slug}")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    file = folder / f"{slug}.yaml"
+    file.write_text(text)
+    return file
+
+
+async def test_a_first_version_holds_at_once_and_a_later_one_a_minute_ahead(stage: Stage, tmp_path: Path) -> None:
+    """And the same content as the newest version is no new one."""
+    url = stage.settings.database_url.get_secret_value()
+    file = variant(tmp_path, "bank-a")
+    applied = [await catalogue.apply(url, file, by="alice", yes=True) for _ in range(2)]
+    changed_file = variant(tmp_path, "bank-a", ("minimum_age_years: 18", "minimum_age_years: 21"))
+    applied += [await catalogue.apply(url, changed_file, by="bob", yes=yes) for yes in (False, True, True)]
+    versions = await catalogue.history(url, "bank-a")
+    in_force, later = await catalogue.show(url, "bank-a"), await catalogue.show(url, "id-of-bank-a", 2)
+
+    assert [(a.version, a.changed, a.committed) for a in applied if isinstance(a, catalogue.Applied)] == [
+        (1, True, True), (1, False, True), (2, True, False), (2, True, True), (2, False, True),
+    ]  # fmt: skip
+    assert [(v.version, v.holds, v.applied_by) for v in versions] == [(2, False, "bob"), (1, True, "alice")]
+    assert versions[0].effective_at >= versions[0].applied_at + timedelta(seconds=59.9)
+    assert in_force is not None
+    assert later is not None
+    assert (in_force.tenant.minimum_age_years, later.tenant.minimum_age_years) == (18, 21)
+    assert "in force" in shown(catalogue.render_history(versions))
+    assert await catalogue.show(url, "no-such-bank") is None
+
+
+async def test_apply_waits_until_nobody_reads(stage: Stage, tmp_path: Path) -> None:
+    """Whoever holds the lock shared has read the catalogue as it was."""
+    url = stage.settings.database_url.get_secret_value()
+    reading = stage.connection.transaction()
+    await reading.start()
+    await stage.rows("SELECT pg_advisory_xact_lock_shared($1)", READ_LOCK)
+    applying = asyncio.create_task(catalogue.apply(url, variant(tmp_path, "bank-b"), by="alice", yes=True))
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with asyncio.timeout(DEADLINE_S):
+        while not await stage.rows(waiting):
+            await asyncio.sleep(0.01)
+    early = applying.done()
+    await reading.commit()
+    applied = await asyncio.wait_for(applying, DEADLINE_S)
+    left = await stage.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
+
+    assert not early
+    assert isinstance(applied, catalogue.Applied)
+    assert left == []
+
+
+async def test_a_name_by_which_another_tenant_is_reached_is_refused(stage: Stage, tmp_path: Path) -> None:
+    """Its slug, or its id as a slug: requests would reach the wrong bank. Nothing is written."""
+    url = stage.settings.database_url.get_secret_value()
+    await catalogue.apply(url, variant(tmp_path, "bank-c"), by="alice", yes=True)
+    same_slug = variant(tmp_path, "bank-d", ("slug: bank-d", "slug: bank-c"))
+    id_as_slug = variant(tmp_path, "bank-e", ("slug: bank-e", "slug: id-of-bank-c"))
+    refused = [await catalogue.apply(url, file, by="mallory", yes=True) for file in (same_slug, id_as_slug)]
+    tenants = await stage.rows("SELECT tenant_id FROM tenants WHERE tenant_id IN ('id-of-bank-d', 'id-of-bank-e')")
+
+    assert [isinstance(each, tuple) and each[0].path == "tenant" for each in refused] == [True, True]
+    assert tenants == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line_of", "path", "expected"),
+    [
+        (("  slug: bank\n", "  slug: bank\n  slug: x\n"), "  slug: x", "tenant.slug", "stands there twice"),
+        (("  currency: EUR\n", ""), "tenant:", "tenant.currency", "Field required"),
+        (("    score_min: 25\n", '    score_min: "25"\n'), '    score_min: "25"', "levels.MEDIUM.score_min", "valid integer"),
+        (("  time_zone: UTC\n", "  timezone: UTC\n"), "  timezone: UTC", "tenant.timezone", "not permitted"),
+        (
+            ("    review_after_months: 12\n", "    review_after_months: 24\n"),
+            "    review_after_months: 24", "levels.HIGH.review_after_months", "at most 12",
+        ),
+        (("listed_on: 2011-02-25", "listed_on: 2011-02-30"), "        KP:", LISTED_ON, "day is out of range"),
+        (("tenant:\n", "tenant: [\n"), "  slug: ", "", "must be YAML"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_a_file_has_its_line_and_path(
+    tmp_path: Path, change: tuple[str, str], line_of: str, path: str, expected: str
+) -> None:
+    """As compilers say it: file, line, path, what was expected."""
+    file = variant(tmp_path, "bank", change)
+    found = validate(file)
+    lines = [number for number, line in enumerate(file.read_text().splitlines(), 1) if line.startswith(line_of)]
+
+    assert isinstance(found, tuple)
+    assert [(fault.file, fault.path) for fault in found] == [(str(file), path)]
+    assert found[0].line in lines
+    assert expected in found[0].expected
+    assert str(found[0]).startswith(f"{file}:{found[0].line}: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"- a list", b"\xff\xfe\xff", b"a: &a [*a]", b"--- 1\n--- 2\n", b"? [a]\n: b"])
+def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path, content: bytes) -> None:
+    """Empty, a list, no text, an alias of itself, two documents, a key that is a list."""
+    (tmp_path / "odd.yaml").write_bytes(content)
+    found = validate(tmp_path / "odd.yaml")
+    missing = validate(tmp_path / "missing.yaml")
+
+    assert isinstance(found, tuple)
+    assert found
+    assert isinstance(missing, tuple)
+    assert "can't be read" in str(missing[0])
+
+
+def test_the_development_catalogue_is_valid() -> None:
+    """It is what every example stands on."""
+    assert isinstance(validate(CATALOGUE), Catalogue)
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -156,10 +471,6 @@ class Damage:
 
     stage: Stage
     expected: set[tuple[str, str]] = field(default_factory=set)
-
-    def person(self, number: int) -> str:
-        """Return the registration id of one of the people, each damaged in one way."""
-        return str(self.stage.sent[number]["registrationId"])
 
     async def event_of(self, registration_id: str) -> OutMessage:
         """Return the event of a registration, to be sent again with a change."""
@@ -191,9 +502,14 @@ def with_header(message: OutMessage, name: str, value: bytes) -> OutMessage:
     return replace(message, headers=[(key, value if key == name else old) for key, old in message.headers])
 
 
+def ce_id_of(event: OutMessage) -> str:
+    """Return an event's id."""
+    return (dict(event.headers)["ce_id"] or b"").decode()
+
+
 async def lose_a_registration(damage: Damage) -> None:
     """The row of a committed outcome is gone, its event is not."""
-    mine = damage.person(0)
+    mine = damage.stage.person(0)
     command = await damage.command_of(mine)
     for table in ("decisions", "users", "persons"):
         await damage.stage.rows(
@@ -209,7 +525,7 @@ async def lose_a_registration(damage: Damage) -> None:
 
 async def make_an_accepted_command_a_dead_letter_too(damage: Damage) -> None:
     """It has two outcomes then, and a letter that was never published."""
-    command = await damage.command_of(damage.person(1))
+    command = await damage.command_of(damage.stage.person(1))
     await damage.stage.rows(
         'INSERT INTO dead_letters (topic, partition, "offset", code, recorded_at) VALUES ($1, $2, $3, $4, $5)',
         COMMANDS_TOPIC, command["p"], command["o"], "planted", command["decided_at"],
@@ -221,7 +537,7 @@ async def make_an_accepted_command_a_dead_letter_too(damage: Damage) -> None:
 
 async def lose_a_decision(damage: Damage) -> None:
     """An accepted registration lacks a row, which its event then contradicts."""
-    mine = damage.person(2)
+    mine = damage.stage.person(2)
     await damage.stage.rows(
         "DELETE FROM decisions WHERE customer_id = (SELECT customer_id FROM registrations WHERE registration_id = $1)", mine
     )
@@ -231,7 +547,7 @@ async def lose_a_decision(damage: Damage) -> None:
 
 async def change_an_id(damage: Damage) -> None:
     """An id is not the one that derives from tenant and registration."""
-    mine = damage.person(3)
+    mine = damage.stage.person(3)
     await damage.stage.rows(
         "UPDATE persons SET person_id = 'pers_01k8xq3c9ne6ks4v8w3mhy2gqz'"
         " WHERE customer_id = (SELECT customer_id FROM registrations WHERE registration_id = $1)", mine,
@@ -243,7 +559,7 @@ async def change_an_id(damage: Damage) -> None:
 async def forget_an_event(damage: Damage) -> None:
     """An outcome whose event nobody ever sent; its customer is none, though there is a row of one."""
     mine = commands.registration_id()
-    command = await damage.command_of(damage.person(4))
+    command = await damage.command_of(damage.stage.person(4))
     await damage.stage.rows(
         "INSERT INTO registrations (registration_id, tenant_id, status, code, command_topic, command_partition, command_offset,"
         " decided_at) VALUES ($1, $2, 'REJECTED', 'validation-failed', $3, $4, $5, $6)",
@@ -261,7 +577,7 @@ async def forget_an_event(damage: Damage) -> None:
 
 async def send_a_second_ce_id(damage: Damage) -> None:
     """The same fact under another id: a consumer would act twice."""
-    mine = damage.person(5)
+    mine = damage.stage.person(5)
     event = await damage.event_of(mine)
     await damage.stage.send(with_header(event, "ce_id", b"evt_01k8xq3c9ne6ks4v8w3mhy2gqz"))
     damage.expect("registration.two_ce_ids", mine)
@@ -283,7 +599,7 @@ async def double_an_email(damage: Damage) -> None:
     """Two customers with one email, as after a restore without its index."""
     await damage.stage.rows("ALTER TABLE customers DROP CONSTRAINT customers_email_unique")
     query = "SELECT customer_id, email_normalized FROM customers WHERE registration_id = $1"
-    first, second = [(await damage.stage.rows(query, damage.person(number)))[0] for number in (6, 7)]
+    first, second = [(await damage.stage.rows(query, damage.stage.person(number)))[0] for number in (6, 7)]
     await damage.stage.rows(
         "UPDATE customers SET email_normalized = $2 WHERE customer_id = $1", second["customer_id"], first["email_normalized"]
     )
@@ -292,7 +608,7 @@ async def double_an_email(damage: Damage) -> None:
 
 async def contradict_an_event(damage: Damage) -> None:
     """The rows say another risk than was published."""
-    mine = damage.person(8)
+    mine = damage.stage.person(8)
     await damage.stage.rows(
         "UPDATE decisions SET risk_score = 99"
         " WHERE customer_id = (SELECT customer_id FROM registrations WHERE registration_id = $1)", mine,
@@ -302,33 +618,31 @@ async def contradict_an_event(damage: Damage) -> None:
 
 async def tell_a_name_and_an_email(damage: Damage) -> None:
     """Personal data under a member that the schema has: only the rows show it."""
-    mine = damage.person(9)
+    mine = damage.stage.person(9)
     event = await damage.event_of(mine)
-    names = [{"code": "PRIVACY_POLICY", "documentVersion": "Marcus"}, {"code": "X", "documentVersion": damage.stage.sent[9]["customer"]["email"]}]
-    await damage.stage.send(changed(event, consents=names))
+    told = ("Marcus", f"for {damage.stage.sent[9]['customer']['email']}")
+    await damage.stage.send(changed(event, consents=[{"code": "X", "documentVersion": value} for value in told]))
     damage.expect("personal.data", mine)
-    ce_id = dict(event.headers)["ce_id"]
-    assert ce_id is not None
-    damage.expect("event.differs", ce_id.decode())
+    damage.expect("event.differs", ce_id_of(event))
 
 
 async def add_a_password_to_an_event(damage: Damage) -> None:
     """A member that the schema does not have, and the worst of them."""
-    mine = damage.person(10)
+    mine = damage.stage.person(10)
     event = await damage.event_of(mine)
     await damage.stage.send(changed(event, password="Hunter2-Hunter2"))  # noqa: S106 - planted
     damage.expect("event.shape", mine)
     damage.expect("password.plaintext", mine)
-    damage.expect("event.differs", (dict(event.headers)["ce_id"] or b"").decode())
+    damage.expect("event.differs", ce_id_of(event))
 
 
 async def change_a_key(damage: Damage) -> None:
     """The key is the customer's id, so that one customer's events stay in order."""
-    mine = damage.person(11)
+    mine = damage.stage.person(11)
     event = await damage.event_of(mine)
     await damage.stage.send(replace(event, key=b"another"))
     damage.expect("event.headers", mine)
-    damage.expect("event.differs", (dict(event.headers)["ce_id"] or b"").decode())
+    damage.expect("event.differs", ce_id_of(event))
 
 
 async def damage_dead_letters(damage: Damage) -> None:
@@ -353,7 +667,9 @@ async def damage_dead_letters(damage: Damage) -> None:
         place["dl_partition"], place["dl_offset"],
     )  # fmt: skip
     damage.expect("letter.differs", at(place["dl_partition"], place["dl_offset"]))
-    gone = await damage.stage.rows("UPDATE dead_letters SET sealed = NULL WHERE code = 'value.null' RETURNING partition, \"offset\"")
+    gone = await damage.stage.rows(
+        "UPDATE dead_letters SET sealed = NULL WHERE code = 'value.null' RETURNING partition, \"offset\""
+    )
     damage.expect("letter.differs", at(*gone[0]))
 
 
@@ -405,3 +721,97 @@ PLANTS: Final = (
     leave_a_message,
     lose_positions,
 )
+
+
+@pytest.fixture(scope="module")
+async def damage(stage: Stage, healthy: Report) -> Damage:
+    """Every breach, planted at once: the last thing that this stage is good for."""
+    assert healthy.ok
+    damage = Damage(stage)
+    for plant in PLANTS:
+        await plant(damage)
+    return damage
+
+
+async def test_verify_finds_every_breach_and_nothing_else(damage: Damage) -> None:
+    """By rule, with the id or the coordinates of what is affected."""
+    report = await verify(damage.stage.settings, settle_s=0)
+    found = {(finding.rule, finding.id) for finding in report.findings}
+
+    assert found == damage.expected
+    assert set(report.totals) == set(RULES) - {"position.before_log"}
+    assert not report.ok
+
+
+async def test_a_report_tells_no_personal_data_and_reads_as_json(damage: Damage) -> None:
+    """It goes into tickets and chats."""
+    report = await verify(damage.stage.settings, settle_s=0)
+    words = shown(verify_report.render(report)) + report.to_json()
+    read = json.loads(report.to_json())
+
+    assert "@" not in words
+    assert "Marcus" not in words
+    assert "Hunter2" not in words
+    assert read["ok"] is False
+    assert read["totals"]["event.ghost"] == 1
+    assert {finding["rule"] for finding in read["findings"]} == set(report.totals)
+
+
+async def test_tail_goes_on_after_a_record_that_is_no_event(damage: Damage) -> None:
+    """It says so, and shows the next."""
+    await damage.stage.send(OutMessage(EVENTS_TOPIC, None, b"no event", [("ce_type", b"another.type.v1")]))
+    kept = len(await damage.stage.read(EVENTS_TOPIC))
+    stop, seen = asyncio.Event(), []
+    async with asyncio.timeout(DEADLINE_S):
+        async for each in tail.tail(damage.stage.settings, stop, from_start=True):
+            seen.append(each)
+            if len(seen) == kept:
+                stop.set()
+    unreadable = [each for each in seen if each.event is None]
+
+    assert [each.ce_type for each in unreadable] == ["another.type.v1"]
+    assert "unreadable" in shown(tail.line(unreadable[0]))
+
+
+async def test_what_retention_has_removed_is_not_missed(damage: Damage) -> None:
+    """Where messages were removed by age, an outcome that is older than what is left has none; all else is still found."""
+    for topic in (EVENTS_TOPIC, DEAD_LETTERS_TOPIC):
+        kept = [record for record in await damage.stage.read(topic) if record.partition == 0]
+        await delete_records(damage.stage.settings, topic, 0, kept[0].offset + 1)
+    report = await verify(damage.stage.settings, settle_s=0)
+
+    assert {finding.rule for finding in report.findings} >= {"customer.alone", "command.without_outcome", "letter.ghost"}
+    assert not {"registration.without_event", "letter.missing"} & set(report.totals)
+
+
+# --- what the tests above need ---------------------------------------------------------------------------------------
+
+
+def shown(what: RenderableType) -> str:
+    """Return what a person sees."""
+    console = Console(width=400, color_system=None)
+    with console.capture() as captured:
+        console.print(what)
+    return captured.get()
+
+
+async def send_aborted(settings: Settings, partition: int) -> None:
+    """Send a record in a transaction that is aborted: it and its marker take offsets, and nobody reads them."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, transactional_id="tests")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait(COMMANDS_TOPIC, b"never", partition=partition)
+        await producer.abort_transaction()
+    finally:
+        await producer.stop()
+
+
+async def delete_records(settings: Settings, topic: str, partition: int, before: int) -> None:
+    """Remove a partition's oldest records, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()

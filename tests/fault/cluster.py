@@ -138,8 +138,8 @@ class Cluster:
                     return
             except UnavailableError:
                 pass
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not in {within_s:g} s: {what}\n{self.logs()}")
+            if time.monotonic() > deadline or not all(child.running for child in self.workers):
+                raise AssertionError(f"not in {within_s:g} s, or a worker ended: {what}\n{self.logs()}")
             await asyncio.sleep(POLL_S)
 
     async def verify(self) -> dict[str, Any]:
@@ -199,7 +199,6 @@ async def _log_end(bootstrap: str) -> int:
         raise UnavailableError("kafka", type(error).__name__) from None
     finally:
         await consumer.stop()
-
 
 
 @asynccontextmanager

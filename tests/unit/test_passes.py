@@ -62,7 +62,7 @@ def shared(verdict: Verdict) -> set[tuple[str, ...]]:
     """Return what no two verdicts of a pass may have in common."""
     if verdict.tie is None:
         return set()
-    found = {("registration", verdict.tie.tenant_id, verdict.tie.registration_id)}
+    found: set[tuple[str, ...]] = {("registration", verdict.tie.tenant_id, verdict.tie.registration_id)}
     if isinstance(verdict, Accepted):
         found.add(("email", verdict.tie.tenant_id, verdict.approved.applicant.email_normalized))
     return found

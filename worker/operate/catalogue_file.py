@@ -66,7 +66,7 @@ def _read(file: str, loader: yaml.SafeLoader, root: yaml.Node | None) -> Catalog
     if not isinstance(root, yaml.MappingNode):
         return (CatalogueFault(file, 1, "", "must be a mapping: tenant, levels, factors, …"),)
     faults = [CatalogueFault(file, _line(key), where, "stands there twice") for key, where in _doubled(root)]
-    faults += [CatalogueFault(file, _line(node), "", f"can't be read: {reason}") for node, reason in _unreadable(loader, root)]
+    faults += [CatalogueFault(file, _line(node), where, f"can't be read: {why}") for node, where, why in _unreadable(loader, root)]
     if faults:
         return tuple(sorted(faults, key=lambda fault: fault.line))
     try:
@@ -77,14 +77,14 @@ def _read(file: str, loader: yaml.SafeLoader, root: yaml.Node | None) -> Catalog
         return _faults(file, root, error)
 
 
-def _unreadable(loader: yaml.SafeLoader, root: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
+def _unreadable(loader: yaml.SafeLoader, root: yaml.Node) -> Iterator[tuple[yaml.Node, str, str]]:
     """Name each scalar that has the form of a date or a number and is none, such as 2026-02-30."""
-    for node, _ in _nodes(root):
+    for node, where in _nodes(root):
         if isinstance(node, yaml.ScalarNode):
             try:
                 loader.construct_object(node)
             except ValueError as error:
-                yield node, str(error)
+                yield node, ".".join(where), str(error)
 
 
 def _yaml_fault(file: str, error: yaml.YAMLError) -> CatalogueFault:
