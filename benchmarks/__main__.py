@@ -36,7 +36,7 @@ FOLDER_PREFIX: Final = "registration-worker-benchmarks-"
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="One short round: to see that it works, not to compare.")] = False,  # noqa: FBT002
-    records: Annotated[int | None, typer.Option(min=100, max=1_000_000, help="Of the fastest; the others get a share.")] = None,
+    records: Annotated[int | None, typer.Option(min=20, max=1_000_000, help="Of the fastest; the others get a share.")] = None,
     only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
     at_rest: Annotated[bool, typer.Option("--rest", help="POST to 201, one at a time, instead.")] = False,  # noqa: FBT002

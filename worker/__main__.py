@@ -26,7 +26,7 @@ from worker.errors import (
     ConfigurationError,
     UnavailableError,
 )
-from worker.operate import catalogue, catalogue_file, status, tail, verify, verify_report
+from worker.operate import catalogue, catalogue_file, partitions, status, tail, verify, verify_report
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ cli = typer.Typer(
 )
 catalogue_cli = typer.Typer(help="The rules of a tenant: validate, apply, show, history.", no_args_is_help=True)
 cli.add_typer(catalogue_cli, name="catalogue")
+partitions_cli = typer.Typer(help="Where each partition stands; orders for one that is stopped.", invoke_without_command=True)
+cli.add_typer(partitions_cli, name="partitions")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for scripts.")]
 
@@ -246,6 +248,39 @@ def catalogue_history(tenant: Annotated[str | None, typer.Argument()] = None, as
         _show("\n".join(each.to_json() for each in versions))
     else:
         _show(catalogue.render_history(versions))
+
+
+@partitions_cli.callback()
+def partitions_list(context: typer.Context, as_json: Json = False) -> None:
+    """Show where each partition stands: position, lag, dead letters in a row, outbox, orders."""
+    if context.invoked_subcommand is not None:
+        return
+    states = _result(partitions.partitions(_quiet()))
+    _show("\n".join(each.to_json() for each in states) if as_json else partitions.render(states))
+
+
+@partitions_cli.command(name="resume")
+def partitions_resume(
+    partition: Annotated[int | None, typer.Argument(min=0, help="Which; all of them where it is left out.")] = None,
+    from_log_start: Annotated[bool, typer.Option("--from-log-start", help="Give up records that the log has lost.")] = False,
+) -> None:
+    """Let a partition go on: after its breaker opened, or after records were lost."""
+    _ordered(_result(partitions.resume(_quiet(), partition, from_log_start=from_log_start)))
+
+
+@partitions_cli.command(name="skip")
+def partitions_skip(
+    partition: Annotated[int, typer.Argument(min=0)],
+    offset: Annotated[int, typer.Argument(min=0, help="Of the record that the partition is stopped at.")],
+) -> None:
+    """Make a dead letter of the one record that a partition is stopped at."""
+    _ordered([_result(partitions.skip(_quiet(), partition, offset))])
+
+
+def _ordered(orders: Sequence[partitions.Ordered]) -> None:
+    for order in orders:
+        _show(order.text)
+    raise typer.Exit(EXIT_DONE if orders and all(order.done for order in orders) else EXIT_FAILED)
 
 
 def _faults(faults: Sequence[object]) -> int:

@@ -23,9 +23,9 @@ from worker.config import Settings
 from worker.consumer import Consumer
 from worker.errors import EXIT_DONE, EXIT_INTERRUPTED, UnavailableError
 from worker.kafka import Membership, Producer
-from worker.lane import Parts
 from worker.metrics import Metrics
 from worker.migrate import migrate
+from worker.parts import Parts
 from worker.postgres import Database, statement
 from worker.sealing import Sealer
 

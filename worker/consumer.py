@@ -15,7 +15,8 @@ from typing import Final
 from worker import logs
 from worker.errors import LostPartitionError, RejoinError, UnavailableError
 from worker.kafka import Member, Membership, Partition
-from worker.lane import BREAKER_OPEN, Lane, Parts
+from worker.lane import BREAKER_OPEN, Lane
+from worker.parts import Parts
 
 POLL_S: Final = 0.2
 POLL_WHILE_SOME_ARE_FULL_S: Final = 0.01

@@ -12,15 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import uniform
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from worker import logs, store
 from worker.breaker import Breaker
-from worker.catalogues import Rules
-from worker.config import Settings
+from worker.claiming import Claimant, Claimed, InputLostError
 from worker.errors import (
     CommitUnknownError,
     FencedError,
@@ -30,42 +28,19 @@ from worker.errors import (
     UnavailableError,
     UnstorableError,
 )
-from worker.kafka import Member, Partition, Producer, Record
-from worker.metrics import Metrics
-from worker.postgres import Database
-from worker.registration import DeadLetter, UnknownTenantError, Verdict, counts_for_breaker, examine, refuse
+from worker.examining import Examined, examine_batch
+from worker.kafka import Member, Partition, Record
+from worker.parts import Parts
+from worker.registration import DeadLetter, Verdict, refuse
 from worker.relay import Relay
-from worker.sealing import Sealer
-from worker.store import Claim, Move, Settled, StaleError
+from worker.store import Move, Settled, StaleError
 
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
 DELETE_TIMER_S: Final = 0.05
-YIELD_EVERY: Final = 50
-"""Records decided before the loop may send a heartbeat: some 5 ms."""
 STOPPED: Final = "stopped_by_bug"
 INPUT_LOST: Final = "input_lost"
 BREAKER_OPEN: Final = "breaker_open"
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What every lane of a process shares."""
-
-    settings: Settings
-    database: Database
-    producer: Producer
-    sealer: Sealer
-    rules: Rules
-    metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A record with its verdict."""
-
-    record: Record
-    verdict: Verdict
 
 
 class Lane:
@@ -92,12 +67,11 @@ class Lane:
         self._wake = asyncio.Event()
         self._closing = False
         self._open = False
-        self._owner: UUID | None = None
-        self._candidate = uuid4()
+        self._claimant = Claimant(partition, member, parts, self._relay)
         self._next = 0
         self._seek_to: int | None = None
         self._reached: int | None = None
-        self._verify: tuple[int, bytes] | None = None
+        self._unverified: Claimed | None = None
         self._skip: int | None = None
         self._stopped_at: int | None = None
         self._fences = 0
@@ -116,8 +90,8 @@ class Lane:
 
     @property
     def _mine(self) -> UUID:
-        assert self._owner is not None, "an open lane has claimed"  # noqa: S101 - narrows the type
-        return self._owner
+        assert self._claimant.owner is not None, "an open lane has claimed"  # noqa: S101 - narrows the type
+        return self._claimant.owner
 
     def offer(self, records: Sequence[Record]) -> None:
         """Put records into the lane; those of a lane that was closed meanwhile are dropped, Kafka has them."""
@@ -199,67 +173,31 @@ class Lane:
 
     async def _claim(self) -> None:
         self._queue.clear()
-        await self._relay.forget()
-        start, end = await self._member.bounds(self.partition)
-        owner = self._candidate
-        if self._owner is None:
-            claim = await store.claim(self._parts.database, self.partition, owner, start)
-        else:
-            claim = await store.claim_again(self._parts.database, self.partition, owner, (self._owner, owner))
-        self._owner, self._candidate = owner, uuid4()
-        swept = await self._sweep(owner)
-        claim = await self._place(claim, owner, start, end)
+        try:
+            claimed = await self._claimant.claim()
+        except InputLostError:
+            self._stop("lane.input_lost", INPUT_LOST)
+            await self._wait_for_order()
+            raise StaleError from None
+        claim = claimed.claim
         if self._stopped_at is not None and claim.next_offset != self._stopped_at:
             self._stopped_at = None
         self._breaker.claimed(claim.dead_letter_run, resumed=claim.resume_at_offset is not None)
-        self._skip = claim.skip_offset
-        self._next = claim.next_offset
-        self._verify = None
-        seek = claim.next_offset
-        if claim.last_offset is not None and claim.last_digest is not None and claim.last_offset >= start:
-            self._verify, seek = (claim.last_offset, claim.last_digest), claim.last_offset
-        self._seek_to, self._reached = seek, None
+        self._skip, self._next = claim.skip_offset, claim.next_offset
+        self._unverified, self._seek_to, self._reached = claimed, claimed.seek, None
         self.reason = None if self._stopped_at is None else STOPPED
         self._looked_at = time.monotonic()
         self._room()
         event = "lane.recovered" if self._failures else "lane.claimed"
         self._failures = 0
-        self._log.info(event, next_offset=self._next, log_start=start, log_end=end, swept=swept)
-
-    async def _sweep(self, owner: UUID) -> int:
-        """Publish, in order, what an earlier owner committed and may not have published."""
-        swept = 0
-        while outgoing := await store.leftover(self._parts.database, self.partition, self._parts.sealer):
-            self._relay.publish(outgoing)
-            while not await self._relay.acknowledged(self._parts.settings.look_interval_s):
-                pass
-            await store.delete(self._parts.database, self.partition, owner, self._relay.take_acknowledged())
-            swept += len(outgoing)
-        return swept
-
-    async def _place(self, claim: Claim, owner: UUID, start: int, end: int) -> Claim:
-        """Hold the database's position against the log that there is."""
-        if claim.next_offset < start and claim.resume_at_offset is None:
-            self._stop("lane.input_lost", INPUT_LOST, lost_from=claim.next_offset, log_start=start)
-            await self._wait_for_order()
-            raise StaleError
-        if claim.next_offset < start or claim.next_offset > end:
-            if claim.next_offset > end:
-                self._log.error("lane.topic_anew", next_offset=claim.next_offset, log_end=end)
-            await store.begin_anew(self._parts.database, self.partition, owner, start)
-            return Claim(start, None, None, claim.dead_letter_run, None, None)
-        return claim
+        self._log.info(event, next_offset=self._next, log_start=claimed.log_start, log_end=claimed.log_end, swept=claimed.swept)
 
     async def _verified(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Hold the first record that was read against the last one that was done, then drop what was done."""
-        if self._verify is None or not records:
+        """Hold the first record after a claim against the last one that was done, then drop what was done."""
+        if self._unverified is None or not records:
             return records
-        (offset, expected), self._verify = self._verify, None
-        first = records[0]
-        if first.offset == offset and store.digest(first) != expected:
-            start, _ = await self._member.bounds(self.partition)
-            self._log.error("lane.topic_anew", next_offset=self._next, log_start=start)
-            await store.begin_anew(self._parts.database, self.partition, self._mine, start)
+        claimed, self._unverified = self._unverified, None
+        if await self._claimant.is_anew(records[0], claimed):
             raise StaleError
         return [record for record in records if record.offset >= self._next]
 
@@ -281,49 +219,12 @@ class Lane:
         return await self._verified(records)
 
     async def _examine(self, records: Sequence[Record]) -> list[Examined]:
-        """Decide each record, up to one that meets a bug of ours, or that trips the breaker."""
-        fresh = await self._cover(max(records, key=lambda record: record.timestamp))
-        examined: list[Examined] = []
-        run = self._breaker.run
-        for index, record in enumerate(records):
-            if index % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
-            try:
-                verdict = await self._verdict(record, fresh=fresh)
-            except (UnavailableError, TooSlowError):
-                raise
-            except Exception as error:  # noqa: BLE001 - any bug in pure code stops this lane, and only this lane
-                self._put_back(records[index:])
-                if not examined:
-                    self._stopped_at = record.offset
-                    self._stop("lane.stopped", STOPPED, offset=record.offset, exc_info=error)
-                return examined
-            examined.append(Examined(record, verdict))
-            run = run + 1 if counts_for_breaker(verdict) else 0
-            if self._breaker.cuts(run):
-                self._put_back(records[index + 1 :])
-                break
-        return examined
-
-    async def _verdict(self, record: Record, *, fresh: bool) -> Verdict:
-        if record.offset == self._skip:
-            return refuse(record, "operator.skipped", self._parts.rules.snapshot)
-        try:
-            return examine(record, self._parts.rules.snapshot, fresh=fresh)
-        except UnknownTenantError:
-            await self._parts.rules.refresh()
-            return examine(record, self._parts.rules.snapshot, fresh=True)
-
-    async def _cover(self, latest: Record) -> bool:
-        """Read the catalogues again where they may lack a version that holds for these records."""
-        rules, when = self._parts.rules, store.recorded_at(latest)
-        if rules.snapshot.covers(when):
-            return False
-        await rules.refresh()
-        if not rules.snapshot.covers(when):
-            self._log.warning("catalogue.ahead", offset=latest.offset)
-            raise UnavailableError("catalogue", "a record is newer than the catalogue may decide")
-        return True
+        examination = await examine_batch(records, self._parts.rules, self._breaker, self._skip)
+        self._put_back(examination.rest)
+        if examination.bug is not None and not examination.examined:
+            self._stopped_at = records[0].offset
+            self._stop("lane.stopped", STOPPED, offset=self._stopped_at, exc_info=examination.bug)
+        return examination.examined
 
     async def _settle(self, examined: Sequence[Examined]) -> None:
         """Commit a batch; where the database refuses or can't, in ever smaller parts."""
@@ -394,7 +295,7 @@ class Lane:
         position, self._reached = self._reached, None
         if position is None or position <= self._next or self._queue or not self._open:
             return
-        self._verify = None
+        self._unverified = None
         move = Move(self.partition, self._mine, self._next, position, dead_letter_run=self._breaker.run)
         await store.settle(self._parts.database, move, (), (), self._parts.sealer)
         self._next = position
@@ -408,7 +309,7 @@ class Lane:
         lowest = self._relay.lowest_pending(self._next)
         found = await store.look(self._parts.database, self.partition, lowest)
         self._looked_at = time.monotonic()
-        if found is None or found.owner != self._owner:
+        if found is None or found.owner != self._mine:
             raise FencedError
         if found.next_offset != self._next or found.reappeared:
             raise StaleError
@@ -438,7 +339,7 @@ class Lane:
         while not self._closing:
             await self._sleep(self._parts.settings.look_interval_s)
             found = await store.look(self._parts.database, self.partition, 0)
-            if found is None or found.owner != self._owner:
+            if found is None or found.owner != self._mine:
                 raise FencedError
             if found.resume_at_offset is not None:
                 return
@@ -490,7 +391,7 @@ class Lane:
             await self._sleep(heartbeat_s * uniform(1.1, 1.6))  # noqa: S311 - jitter
             with suppress(UnavailableError):
                 await self._member.prove(self.partition, self._next)
-                self._owner = None
+                self._claimant.owner = None
                 return
 
     async def _finish(self) -> None:
@@ -504,28 +405,8 @@ class Lane:
 
     def _report(self, part: Sequence[Examined], settled: Settled, started: float) -> None:
         duration_s = time.monotonic() - started
-        self._count(part, settled, duration_s)
-        self._log.info(
-            "batch.stored",
-            first=part[0].record.offset,
-            records=len(part),
-            accepted=settled.accepted,
-            rejected=settled.rejected,
-            dead_letters=settled.dead,
-            repeated=settled.repeated,
-            differing=settled.differing,
-            duration_ms=round(duration_s * 1000, 1),
-        )
-
-    def _count(self, part: Sequence[Examined], settled: Settled, duration_s: float) -> None:
-        metrics = self._parts.metrics
-        metrics.batch_records.observe(len(part))
-        metrics.stage_seconds.labels("store").observe(duration_s)
-        metrics.records.labels("accepted").inc(settled.accepted)
-        metrics.records.labels("rejected").inc(settled.rejected)
-        metrics.records.labels("dead_letter").inc(settled.dead)
-        metrics.duplicates.inc(settled.repeated)
-        metrics.duplicates_that_differ.inc(settled.differing)
-        for item in part if settled.dead else ():
-            if isinstance(item.verdict, DeadLetter):
-                metrics.dead_letters.labels(item.verdict.code).inc()
+        counts = {name: getattr(settled, name) for name in ("accepted", "rejected", "dead", "repeated", "differing")}
+        codes = [item.verdict.code for item in part if isinstance(item.verdict, DeadLetter)]
+        self._parts.metrics.count_batch(len(part), duration_s, **counts, dead_letter_codes=codes)
+        first, duration_ms = part[0].record.offset, round(duration_s * 1000, 1)
+        self._log.info("batch.stored", first=first, records=len(part), **counts, duration_ms=duration_ms)

@@ -152,7 +152,7 @@ def _limits(decided: decision.CustomerLimits) -> Limits:
 
 def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> Outgoing:
     tie, record = verdict.tie, verdict.record
-    headers: list[tuple[str, bytes | None]] = [
+    headers: Headers = (
         _SPEC,
         ("ce_id", tie.event_id.encode()),
         ("ce_type", kind.encode()),
@@ -161,8 +161,8 @@ def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> O
         ("ce_subject", key.encode()),
         ("ce_tenantid", tie.tenant_id.encode()),
         _JSON,
-    ]
-    headers.extend(_trace(record.headers))
+        *_trace(record.headers),
+    )
     return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key.encode(), value, headers))
 
 

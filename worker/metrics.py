@@ -7,6 +7,7 @@ caller sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import (
@@ -74,6 +75,28 @@ class Metrics:
         self.produce_seconds = self._histogram("produce_seconds", "Time until Kafka acknowledged a command.", _SECONDS)
         self.produce_failures = self._counter("produce_failures", "Commands not acknowledged, by what is known.", "known")
         self.catalogue_read_failures = self._counter("catalogue_read_failures", "Readings of the catalogue that failed.")
+
+    def count_batch(
+        self,
+        records: int,
+        duration_s: float,
+        *,
+        accepted: int,
+        rejected: int,
+        dead: int,
+        repeated: int,
+        differing: int,
+        dead_letter_codes: Sequence[str],
+    ) -> None:
+        """Count one batch that was committed."""
+        self.batch_records.observe(records)
+        self.stage_seconds.labels("store").observe(duration_s)
+        for outcome, count in (("accepted", accepted), ("rejected", rejected), ("dead_letter", dead)):
+            self.records.labels(outcome).inc(count)
+        self.duplicates.inc(repeated)
+        self.duplicates_that_differ.inc(differing)
+        for code in dead_letter_codes:
+            self.dead_letters.labels(code).inc()
 
     def text(self) -> bytes:
         """Return every metric in Prometheus' text format."""

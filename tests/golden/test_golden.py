@@ -210,4 +210,4 @@ def test_a_stored_catalogue_of_that_version_is_still_read() -> None:
 
 def out(topic: str, message: Golden) -> OutMessage:
     """Return a golden message as the worker sends it."""
-    return OutMessage(topic, message.key, message.value, list(message.headers) if topic == EVENTS_TOPIC else message.headers)
+    return OutMessage(topic, message.key, message.value, message.headers)

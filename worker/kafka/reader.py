@@ -87,6 +87,9 @@ class Reader:
             call = self._consumer.getmany(mine, timeout_ms=500, max_records=READ_RECORDS)
             try:
                 fetched = await bounded(call, CALL_TIMEOUT_S, "read")
+            except UnicodeDecodeError:
+                where = f"{partition.topic}/{partition.partition}, at {position} or behind it"
+                raise UnavailableError("kafka", f"a record of {where} has a header whose name is no text") from None
             except UnavailableError:
                 log_start, log_end = (await self.bounds(partition.topic))[partition.partition]
                 if position >= log_start or log_end < end:

@@ -45,6 +45,11 @@ class Session:
         """Run a statement that gives one row or none; raises as `rows` does."""
         return await self._bounded(self._connection.fetchrow(statement(name), *parameters))
 
+    async def number(self, name: str, *parameters: object) -> int:
+        """Run a statement that gives one row with `total`; raises as `rows` does."""
+        row = await self.row(name, *parameters)
+        return int(row["total"]) if row else 0
+
     async def run(self, name: str) -> None:
         """Run the commands in `worker/sql/<name>.sql`; raises as `rows` does."""
         await self.do(statement(name))

@@ -71,15 +71,14 @@ async def _check(parts: Parts, settle_s: float) -> None:
     await opened.run("verify_tables")
     await _settle(parts, settle_s)
     positions = {row["partition"]: row["next_offset"] for row in await opened.rows("verify_offsets", COMMANDS_TOPIC)}
-    parts.counts.outbox = len(await opened.rows("verify_outbox", COMMANDS_TOPIC))
+    parts.counts.outbox = await opened.number("verify_outbox", COMMANDS_TOPIC)
     done = _place(parts, positions, await parts.reader.bounds(COMMANDS_TOPIC))
     letters_since = await read_letters(parts)
     await read_commands(parts, done)
     events_since = await read_events(parts)
     await _read_accepted(parts)
     await opened.run("verify_analyze")
-    distinct = await opened.row("verify_events_count")
-    parts.counts.ce_ids = distinct["total"] if distinct else 0
+    parts.counts.ce_ids = await opened.number("verify_events_count")
     for row in await opened.rows("verify_counts"):
         setattr(parts.counts, _OUTCOMES[row["status"]], row["total"])
     await _compare(parts, events_since, letters_since)
