@@ -21,12 +21,13 @@ from benchmarks.report import line, table
 from benchmarks.rest import rest
 from benchmarks.servers import POSTGRES_SETTINGS, FailedRunError, Servers
 from worker.dev.embedded import StartError, embedded_stack
-from worker.dev.process import temporary_folder
+from worker.dev.process import ending_in_order, temporary_folder
 
 RECORDS: Final = 20_000
 ROUNDS: Final = 4
 QUICK_RECORDS: Final = 6_000
 QUICK_ROUNDS: Final = 1
+QUICK_PROCESSES: Final = (2,)
 REST_REQUESTS: Final = 100
 DEFAULT_ONLY: Final = ",".join(contender.name for contender in CONTENDERS)
 EXIT_FAILED: Final = 1
@@ -48,14 +49,19 @@ def main(
         elif grow:
             found = asyncio.run(_growth(records or BACKLOG_RECORDS))
         else:
-            plan = Plan(_chosen(only), records or (QUICK_RECORDS if quick else RECORDS), QUICK_ROUNDS if quick else ROUNDS)
-            found = asyncio.run(_bench(plan))
+            found = asyncio.run(_bench(_plan(_chosen(only), records, quick=quick)))
     except (FailedRunError, StartError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     print(found)
+
+
+def _plan(contenders: list[Contender], records: int | None, *, quick: bool) -> Plan:
+    if quick:
+        return Plan(contenders, records or QUICK_RECORDS, QUICK_ROUNDS, QUICK_PROCESSES)
+    return Plan(contenders, records or RECORDS, ROUNDS)
 
 
 def _chosen(only: str) -> list[Contender]:
@@ -69,7 +75,7 @@ def _chosen(only: str) -> list[Contender]:
 
 async def _bench(plan: Plan) -> str:
     progress = Console(stderr=True)
-    with temporary_folder(FOLDER_PREFIX) as folder:
+    with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         progress.print("starting Kafka and PostgreSQL")
         async with embedded_stack(None, postgres_settings=POSTGRES_SETTINGS) as stack:
             servers = await Servers.of(stack, folder)
@@ -84,7 +90,7 @@ async def _bench(plan: Plan) -> str:
 
 async def _growth(records: int) -> str:
     progress = Console(stderr=True)
-    with temporary_folder(FOLDER_PREFIX) as folder:
+    with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         progress.print("starting Kafka and PostgreSQL")
         async with embedded_stack(None, postgres_settings=POSTGRES_SETTINGS) as stack:
             servers = await Servers.of(stack, folder)
@@ -96,7 +102,7 @@ async def _growth(records: int) -> str:
 
 
 async def _rest(requests: int) -> str:
-    with temporary_folder(FOLDER_PREFIX) as folder:
+    with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         return json.dumps({"rest": (await rest(requests, folder, Console(stderr=True))).document()})
 
 

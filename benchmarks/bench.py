@@ -18,7 +18,9 @@ from benchmarks.servers import Servers
 
 PROCESSES: Final = (1, 2)
 EXPLORING_ROUNDS: Final = 2
-"""In these each contender runs with every number of processes; afterwards with the one that suits it better."""
+"""In the first of these each contender runs with every number of processes, in the others with those that may be the best."""
+CLOSE: Final = 0.8
+"""A number of processes that reaches this part of the best pace may be the best."""
 BROKER_WARMING_RECORDS: Final = 1000
 _STEP: Final = 4  # the limit divides its records by processes and connections
 _HERE: Final = Path(__file__).parent
@@ -27,20 +29,21 @@ _CATALOGUE: Final = _HERE.parent / "worker" / "dev" / "catalogue" / "development
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is run: the fastest are given `records`, for `rounds` rounds."""
+    """What is run: the fastest are given `records`, for `rounds` rounds; `processes` are the numbers to choose from."""
 
     contenders: Sequence[Contender]
     records: int
     rounds: int
+    processes: Sequence[int] = PROCESSES
 
     def records_of(self, contender: Contender) -> int:
         """Return how many records a contender is given."""
         return max(int(self.records * contender.share) // _STEP * _STEP, _STEP)
 
-    def runs(self) -> int:
-        """Return how many runs there are."""
+    def runs_at_most(self) -> int:
+        """Return how many runs there may be."""
         exploring = min(self.rounds, EXPLORING_ROUNDS)
-        return len(self.contenders) * (exploring * len(PROCESSES) + self.rounds - exploring)
+        return len(self.contenders) * (exploring * len(self.processes) + self.rounds - exploring)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,12 @@ async def measure(servers: Servers, plan: Plan, console: Console) -> list[Standi
     results: list[Result] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("warming Kafka", total=plan.runs())
+        task = progress.add_task("warming Kafka", total=plan.runs_at_most())
         # A JVM that has just started is slow at everything; the first contender would pay for all.
         await run(servers, Entry(FASTSTREAM, 1, BROKER_WARMING_RECORDS))
         for number in range(plan.rounds):
             for contender in plan.contenders:
-                for processes in _choices(results, contender, number):
+                for processes in _choices(results, contender, number, plan.processes):
                     progress.update(task, description=f"round {number + 1} of {plan.rounds}: {contender.name} in {processes}")
                     results.append(await run(servers, Entry(contender, processes, plan.records_of(contender))))
                     progress.advance(task)
@@ -104,8 +107,15 @@ def _said(number: int, result: Result) -> str:
     return f"round {number + 1}  {result.entry.contender.name:16} {how_many:11} {result.per_s:8,.0f}/s"
 
 
-def _choices(results: Sequence[Result], contender: Contender, number: int) -> Sequence[int]:
-    return PROCESSES if number < EXPLORING_ROUNDS else (_best(results, contender),)
+def _choices(results: Sequence[Result], contender: Contender, number: int, processes: Sequence[int]) -> Sequence[int]:
+    """Return the numbers of processes to run with in a round: all at first, then those that are close, then the best."""
+    if number == 0:
+        return processes
+    best = _best(results, contender)
+    if number >= EXPLORING_ROUNDS:
+        return (best,)
+    enough = CLOSE * median(_paces(results, contender, best))
+    return [each for each in processes if median(_paces(results, contender, each)) >= enough]
 
 
 def _best(results: Sequence[Result], contender: Contender) -> int:

@@ -16,7 +16,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from pydantic import ValidationError
+
 from worker.core.catalogue import Catalogue
+from worker.errors import UnavailableError
 from worker.postgres import Connection, Database, statement
 
 READ_LOCK: Final = 7_266_001
@@ -65,7 +68,8 @@ async def read(database: Database) -> Snapshot:
     Read every tenant's versions.
 
     Raises:
-        UnavailableError: the database does not answer, or an `apply` holds the lock for long.
+        UnavailableError: the database does not answer, an `apply` holds the lock for long, or a version was written for a
+            later release of this program than this one.
     """
     return await database.transact(_read)
 
@@ -82,9 +86,16 @@ async def _read(connection: Connection) -> Snapshot:
             versions[0]["slug"],
             tuple(row["effective_at"] for row in versions),
             tuple(row["version"] for row in versions),
-            tuple(_parsed(row["document"]) for row in versions),
+            tuple(_catalogue(tenant_id, row["version"], row["document"]) for row in versions),
         )
     return Snapshot(now, by_id, {versions.slug: versions for versions in by_id.values()})
+
+
+def _catalogue(tenant_id: str, version: int, document: str) -> Catalogue:
+    try:
+        return _parsed(document)
+    except ValidationError:
+        raise UnavailableError("catalogue", f"this release can't read version {version} of tenant {tenant_id}") from None
 
 
 @lru_cache(maxsize=1024)

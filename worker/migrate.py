@@ -74,7 +74,8 @@ async def migrate(url: str, folder: Path = FOLDER, *, lock_timeout_s: float = 30
         The names of the files that were applied; none where all were before.
     Raises:
         UnavailableError: no connection, or a lock was not to be had in time; nothing of that file is applied.
-        ConfigurationError: a file that was applied has changed or is missing.
+        ConfigurationError: a file that was applied has changed. One that is not here is a newer release's, and no fault: a
+            deploy that is rolled back migrates too.
     """
     migrations = read(folder)
     connection = await connect(url, "registration-migrate", lock_timeout=f"{int(lock_timeout_s * 1000)}")
@@ -88,7 +89,7 @@ async def migrate(url: str, folder: Path = FOLDER, *, lock_timeout_s: float = 30
             await _apply(connection, migration)
         return [m.name for m in applied]
     except asyncpg.LockNotAvailableError:
-        raise UnavailableError("database", f"a lock was not to be had in {lock_timeout_s:g} s; nothing was changed") from None
+        raise UnavailableError("database", f"a lock was not to be had in {lock_timeout_s:g} s; try again") from None
     except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
         raise UnavailableError("database", type(error).__name__) from None
     finally:

@@ -27,6 +27,8 @@ from worker.core.assess import VALIDATION_FAILED, Approved, Refused, assess, che
 from worker.core.customer import Fault
 from worker.kafka import Record
 
+_TYPE: Final = REGISTER_CUSTOMER.encode()
+_SPEC_VERSION: Final = SPEC_VERSION.encode()
 _REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 _PASSWORD_NAMES: Final = frozenset({"password", "matchingPassword"})
 _QUOTED_NAMES: Final = (b'"password"', b'"matchingPassword"')
@@ -212,7 +214,7 @@ def _envelope_fault(record: Record) -> str | None:
     headers = dict(reversed(record.headers))
     if not all(headers.get(name) for name in _REQUIRED_HEADERS):
         return "envelope.invalid"
-    if headers["ce_type"] != REGISTER_CUSTOMER.encode() or headers["ce_specversion"] != SPEC_VERSION.encode():
+    if headers["ce_type"] != _TYPE or headers["ce_specversion"] != _SPEC_VERSION:
         return "type.unexpected"
     return None
 

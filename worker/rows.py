@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -37,9 +38,14 @@ def _customer_row(verdict: Accepted) -> tuple[object, ...]:
 def categorization_json(verdict: Accepted) -> str:
     """Return what the caller asked for, which is what the decision can be worked out from again."""
     applicant = verdict.approved.applicant
-    references = json.dumps(applicant.category_references)
+    references = _references_json(applicant.category_references)
     relations = _RELATIONS.dump_json(applicant.relations, by_alias=True, exclude_none=True).decode()
     return f'{{"categoryReferences":{references},"categoryFeatureRelations":{relations}}}'
+
+
+@lru_cache(maxsize=4096)
+def _references_json(references: tuple[str, str]) -> str:
+    return json.dumps(references)
 
 
 def person_row(verdict: Accepted) -> tuple[object, ...]:

@@ -31,7 +31,6 @@ async def copied(servers: Stack, template: str | None) -> AsyncIterator[Home]:
         try:
             yield Home(url_of(servers, name), connection)
         finally:
-            await connection.close()
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await connection.close()  # the database itself goes with its server
     finally:
         await admin.close()

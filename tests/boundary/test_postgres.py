@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from tests.boundary.conditions import until
-from tests.conftest import World, url_of
+from tests.conftest import url_of
 from worker import postgres
 from worker.dev.embedded import EmbeddedPostgres, Stack
 from worker.errors import CommitUnknownError, TooSlowError, UnavailableError, UnstorableError
@@ -220,7 +220,7 @@ async def test_work_that_raises_is_rolled_back_and_leaves_a_clean_session(home: 
     assert [row["state"] for row in await sessions(home.connection, name)] == ["idle"]
 
 
-async def test_a_transaction_that_was_aborted_is_never_taken_for_committed(home: Home, database: Database, name: str) -> None:
+async def test_a_transaction_that_was_aborted_is_never_taken_for_committed(home: Home, database: Database) -> None:
     """PostgreSQL answers COMMIT with ROLLBACK there, and no error."""
 
     async def work(connection: Connection) -> None:
@@ -257,7 +257,7 @@ async def test_the_pool_recovers_from_sessions_that_were_terminated(home: Home, 
     assert await database.transact(lambda c: c.fetchval("SELECT 1")) == 1
 
 
-async def test_a_session_terminated_in_a_transaction_is_unavailable_and_nothing_is_stored(home: Home, database: Database, name: str) -> None:
+async def test_a_session_terminated_in_a_transaction_is_unavailable_and_nothing_is_stored(home: Home, database: Database) -> None:
     """Whichever of the driver's errors it ends with."""
 
     async def work(connection: Connection) -> None:
@@ -441,7 +441,9 @@ REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 
 
 @pytest.mark.parametrize(("query", "parameters"), REFUSED.values(), ids=REFUSED.keys())
-async def test_data_that_can_not_be_stored_is_the_data_s_fault(database: Database, query: str, parameters: tuple[object, ...]) -> None:
+async def test_data_that_can_not_be_stored_is_the_data_s_fault(
+    database: Database, query: str, parameters: tuple[object, ...]
+) -> None:
     """Whether the server or the driver refuses it; the error names the rule, and never the row."""
 
     async def work(connection: Connection) -> None:
@@ -453,7 +455,7 @@ async def test_data_that_can_not_be_stored_is_the_data_s_fault(database: Databas
     assert re.fullmatch(r"SQLSTATE [0-9A-Z]{5}(, \w+)?|the driver can't encode a value", str(raised.value))
 
 
-async def test_copy_refuses_the_same(home: Home, database: Database, name: str) -> None:
+async def test_copy_refuses_the_same(home: Home, database: Database) -> None:
     """COPY encodes row by row, and reports by other ways."""
     for text in ("a\0b", "\ud800"):
         with pytest.raises(UnstorableError):
@@ -461,7 +463,7 @@ async def test_copy_refuses_the_same(home: Home, database: Database, name: str) 
     assert not await tenant(home.connection, "a")
 
 
-async def test_a_lock_that_is_not_to_be_had_is_unavailable(home: Home, database: Database, name: str) -> None:
+async def test_a_lock_that_is_not_to_be_had_is_unavailable(home: Home, database: Database) -> None:
     """Another transaction holds it: wait and claim again."""
     async with home.connection.transaction():
         await home.connection.execute("LOCK TABLE tenants")
@@ -471,9 +473,8 @@ async def test_a_lock_that_is_not_to_be_had_is_unavailable(home: Home, database:
 
 async def test_a_deadlock_is_unavailable(home: Home, name: str) -> None:
     """One of both is ended by the server, and does its batch again."""
-    url = home.url
     await home.connection.execute("INSERT INTO tenants VALUES ('a', 'a', 'a'), ('b', 'b', 'b')")
-    database, met = of(url, timeout_s=8), asyncio.Barrier(2)
+    database, met = of(home.url, name, timeout_s=8), asyncio.Barrier(2)
 
     async def work(connection: Connection, first: str, second: str) -> None:
         await connection.execute("SET LOCAL deadlock_timeout = '50ms'")
@@ -516,7 +517,9 @@ async def test_a_plan_that_a_migration_made_stale_is_unavailable_once(home: Home
     ],
     ids=["no such database", "a wrong password", "nobody listens"],
 )
-async def test_a_server_that_refuses_us_is_unavailable_and_no_secret_is_told(home: Home, name: str, change: Callable[[str], str]) -> None:
+async def test_a_server_that_refuses_us_is_unavailable_and_no_secret_is_told(
+    home: Home, name: str, change: Callable[[str], str]
+) -> None:
     """It may be about to be set up; the worker waits and says so."""
     database = of(change(home.url), name)
     with pytest.raises(UnavailableError) as raised:

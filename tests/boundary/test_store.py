@@ -159,7 +159,7 @@ async def test_a_batch_whose_fence_does_not_hold_writes_nothing(place: Place, ho
     """Another owner, another position, or no such partition: whatever is in the batch, no table has a row more."""
     await place.settle(place.accept(commands.email_of("fence"), 0))
     before = await counts(home)
-    batch = [
+    batch: list[Verdict] = [
         place.accept(commands.email_of("fence"), 1),
         place.reject(commands.registration_id(), 2),
         place.letter(offset=3),
@@ -720,7 +720,7 @@ async def test_times_at_the_ends_of_the_calendar_are_the_records_fault(place: Pl
             await place.settle(place.accept(commands.email_of("time"), 0, requestedAt=text))
 
 
-async def test_a_customer_that_conflicts_and_not_by_email_is_no_email_taken(place: Place, home: Home) -> None:
+async def test_a_customer_that_conflicts_and_not_by_email_is_no_email_taken(place: Place) -> None:
     """Its id is another's: that can't be stored, and must not be told as somebody else's email."""
     verdict = place.accept(commands.email_of("owner"), 0)
     await place.settle(verdict)
@@ -729,7 +729,6 @@ async def test_a_customer_that_conflicts_and_not_by_email_is_no_email_taken(plac
         await place.settle(thief)
 
     assert await place.outcome(thief.tie.registration_id) is None
-    assert home
 
 
 async def test_a_batch_of_nothing_but_repeats_is_done_in_time(place: Place) -> None:

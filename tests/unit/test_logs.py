@@ -42,7 +42,7 @@ def documents(lines: io.StringIO) -> list[dict[str, Any]]:
 def boom() -> None:
     """Raise what a driver raises: with a row in its text, and another in its cause."""
     try:
-        raise KeyError(SECRET)
+        raise KeyError(SECRET)  # noqa: TRY301 - the cause
     except KeyError as error:
         msg = f"duplicate key (email)=({SECRET})"
         raise ValueError(msg, SECRET) from error
@@ -86,7 +86,7 @@ def test_every_event_on_the_list_is_logged_somewhere() -> None:
         if source.name != "logs.py"
     }
 
-    assert logs.EVENTS.keys() - found == {"kafka.client"}, "which logs.py itself gives to what aiokafka says"
+    assert not logs.EVENTS.keys() - found
 
 
 @pytest.mark.parametrize(("event", "meaning"), logs.EVENTS.items())
@@ -127,7 +127,7 @@ def test_what_a_library_logs_keeps_its_template_and_loses_its_values(lines: io.S
         boom()
     except ValueError as error:
         log.exception("could not read %r", SECRET)
-        log.error("failed: %s", error)
+        log.error("failed: %s", error)  # noqa: TRY400 - as libraries do
     found = documents(lines)
 
     assert [line["message"] for line in found] == ["could not read %r", "failed: %s"]
@@ -136,7 +136,7 @@ def test_what_a_library_logs_keeps_its_template_and_loses_its_values(lines: io.S
 
 
 async def test_a_task_that_nobody_waited_for_is_logged_without_its_text(lines: io.StringIO) -> None:
-    """asyncio puts the exception's text and the callback's arguments into its own message."""
+    """Into its own message asyncio puts the exception's text, and the arguments of a callback."""
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(asyncio.sleep(0))
     await task

@@ -32,7 +32,7 @@ def outgoing(verdict: Verdict) -> messages.Outgoing:
     return messages.rejected(verdict) if isinstance(verdict, Rejected) else messages.letter(verdict)
 
 
-def of(value: Any, **changed: Any) -> messages.Outgoing:
+def of(value: Any, **changed: Any) -> messages.Outgoing:  # noqa: ANN401 - as `record` takes them
     """Return the message that a command becomes."""
     return outgoing(examine(record(value, **changed), SNAPSHOT, fresh=True))
 
@@ -53,8 +53,8 @@ emails = st.from_regex(r"q[a-z]{7}x[0-9]{4}@example\.com", fullmatch=True)
 
 
 @settings(max_examples=60)
-@given(st.tuples(words, words), emails, words, st.booleans())
-def test_an_event_holds_nothing_of_a_person(names: tuple[str, str], email: str, street: str, valid: bool) -> None:
+@given(names=st.tuples(words, words), email=emails, street=words, valid=st.booleans())
+def test_an_event_holds_nothing_of_a_person(names: tuple[str, str], email: str, street: str, *, valid: bool) -> None:
     """No name, email, phone, address or birth date, and no digest of one: whoever the person is, the bytes are the same."""
     mine = person(names, email, street)
     another = person(("Ada", "Byron"), "ada@example.org", "St James's Square")
@@ -173,7 +173,7 @@ def test_a_dead_letter_that_was_sent_again_says_where_it_came_from_last() -> Non
 
 def test_a_dead_letter_of_a_plaintext_password_holds_coordinates_only() -> None:
     """No key, no value, no header of the sender's: any of them may hold it."""
-    value = json.dumps(commands.data("four@example.com", password="Secret-1!")).encode()
+    value = json.dumps(commands.data("four@example.com", password="Secret-1!")).encode()  # noqa: S106 - of nobody
     out = of(value, headers=[*commands.headers(), ("x", b"Secret-1!")])
 
     assert out.message.key is None

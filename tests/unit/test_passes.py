@@ -74,7 +74,7 @@ def test_the_passes_of_a_batch_are_the_batch(batch: Sequence[Verdict]) -> None:
     found = list(passes(batch))
 
     assert all(found)
-    assert sorted((v.record.offset for one in found for v in one)) == [v.record.offset for v in batch]
+    assert sorted(v.record.offset for one in found for v in one) == [v.record.offset for v in batch]
 
 
 @given(batches())

@@ -138,7 +138,7 @@ DEAD_LETTERS: dict[str, tuple[str, bytes | Mapping[str, object] | None, dict[str
 
 @pytest.mark.parametrize(("code", "value", "headers", "tied"), DEAD_LETTERS.values(), ids=DEAD_LETTERS.keys())
 def test_what_can_never_be_processed_is_a_dead_letter(
-    code: str, value: bytes | Mapping[str, object] | None, headers: dict[str, bytes | None], tied: bool
+    code: str, value: bytes | Mapping[str, object] | None, headers: dict[str, bytes | None], *, tied: bool
 ) -> None:
     """Each says why, and belongs to its registration where that can be read."""
     verdict = examined(value, **headers)
@@ -192,7 +192,9 @@ def test_an_invalid_command_that_can_be_tied_is_rejected_with_all_its_faults(
 def test_no_fault_repeats_what_was_sent() -> None:
     """Faults are stored, answered and published: they name places and rules, never a value."""
     mark = "Zqxwvk"
-    verdict = examined({**DATA, "requestedAt": mark, "passwordHash": [mark], "customer": {"firstName": {mark: mark}, "email": mark}})
+    verdict = examined(
+        {**DATA, "requestedAt": mark, "passwordHash": [mark], "customer": {"firstName": {mark: mark}, "email": mark}}
+    )
 
     assert isinstance(verdict, Rejected)
     assert len(verdict.refused.faults) > 3
@@ -263,9 +265,15 @@ json_values = st.recursive(
 
 
 @settings(max_examples=50)
-@given(json_values, names, json_values, st.lists(st.sampled_from(["list", "object"]), max_size=6), st.booleans())
+@given(
+    beside=json_values,
+    name=names,
+    value=json_values,
+    around=st.lists(st.sampled_from(["list", "object"]), max_size=6),
+    ascii_only=st.booleans(),
+)
 def test_a_password_is_found_wherever_it_stands(
-    beside: object, name: str, value: object, around: list[str], ascii_only: bool
+    beside: object, name: str, value: object, around: list[str], *, ascii_only: bool
 ) -> None:
     """At any depth, beside anything, however the rest is written."""
     document: object = {"a": beside, name: value, "b": beside}
@@ -326,7 +334,9 @@ def test_the_first_of_headers_of_one_name_counts() -> None:
     assert isinstance(examine(record(DATA, headers=headers), SNAPSHOT, fresh=True), Accepted)
 
 
-@pytest.mark.parametrize("value", [DATA, {**DATA, "customer": {}}, with_member('"password": "x"'), None, b"{", {**DATA, "tenantId": "x"}])
+@pytest.mark.parametrize(
+    "value", [DATA, {**DATA, "customer": {}}, with_member('"password": "x"'), None, b"{", {**DATA, "tenantId": "x"}]
+)
 def test_the_same_record_has_the_same_verdict_whenever_it_is_read(value: bytes | Mapping[str, object] | None) -> None:
     """Deciding again after a rewind, in another process, decides the same."""
     first = record(value)
@@ -349,7 +359,7 @@ WRONG_CATEGORY = json.loads(json.dumps(DATA).replace("e50bb9ad-6a97-41da-8e66-4c
         (INVALID_FOR_US, f"{INGRESS_SOURCE}/", False),
     ],
 )
-def test_only_our_own_ingress_makes_a_refusal_suspicious(value: Mapping[str, object], source: str, suspicious: bool) -> None:
+def test_only_our_own_ingress_makes_a_refusal_suspicious(value: Mapping[str, object], source: str, *, suspicious: bool) -> None:
     """It has checked the body by the same rules: a fault means that versions disagree. Upstream services have not."""
     verdict = examined(value, ce_source=source.encode())
 
@@ -408,7 +418,7 @@ PHC = {
 
 
 @pytest.mark.parametrize(("phc", "accepted"), PHC.values(), ids=PHC.keys())
-def test_a_password_hash_is_argon2id_within_bounds(phc: str, accepted: bool) -> None:
+def test_a_password_hash_is_argon2id_within_bounds(phc: str, *, accepted: bool) -> None:
     """Weaker ones can be guessed, heavier ones are a lever against whoever checks them at login."""
     assert acceptable_hash(phc) is accepted
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, IllegalStateError, KafkaError, UnknownMemberIdError
 
 from worker.errors import LostPartitionError, UnavailableError
+from worker.kafka.lenient import read_leniently
 from worker.kafka.records import CALL_TIMEOUT_S, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
 
 _DAY_MS: Final = 86_400_000
@@ -99,7 +100,11 @@ class Member:
             UnavailableError: the group or the fetch has trouble; call again later.
         """
         call = self._consumer.getmany(*partitions, timeout_ms=int(timeout_s * 1000))
-        result: Mapping[Partition, list[Record]] = await bounded(call, timeout_s + CALL_TIMEOUT_S, "poll")
+        try:
+            result: Mapping[Partition, list[Record]] = await bounded(call, timeout_s + CALL_TIMEOUT_S, "poll")
+        except UnicodeDecodeError:
+            read_leniently()
+            raise UnavailableError("kafka", "poll: a header's name is no UTF-8") from None
         return result
 
     async def bounds(self, partition: Partition) -> tuple[int, int]:

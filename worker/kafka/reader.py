@@ -11,6 +11,7 @@ from typing import Final, Self
 from aiokafka import AIOKafkaConsumer
 
 from worker.errors import UnavailableError
+from worker.kafka.lenient import read_leniently
 from worker.kafka.records import CALL_TIMEOUT_S, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
 
 READ_RECORDS: Final = 1000
@@ -88,8 +89,9 @@ class Reader:
             try:
                 fetched = await bounded(call, CALL_TIMEOUT_S, "read")
             except UnicodeDecodeError:
-                where = f"{partition.topic}/{partition.partition}, at {position} or behind it"
-                raise UnavailableError("kafka", f"a record of {where} has a header whose name is no text") from None
+                read_leniently()
+                self._consumer.seek(mine, position)
+                continue
             except UnavailableError:
                 log_start, log_end = (await self.bounds(partition.topic))[partition.partition]
                 if position >= log_start or log_end < end:

@@ -5,10 +5,12 @@ them against the tables.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, Self, TypeAlias
 
 from schemas.commands import COMMANDS_TOPIC
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
@@ -41,6 +43,30 @@ class Parts:
     progress: Progress
 
 
+class _Behind:
+    """Lets the database work on one piece while the next is read; never on two, for there is one session."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the last piece, or end it where something failed."""
+        if self._task is not None and kind is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        elif self._task is not None:
+            await self._task
+
+    async def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin with a piece as soon as the one before is done; raise what that one raised."""
+        if self._task is not None:
+            await self._task
+        self._task = asyncio.create_task(work())
+
+
 async def read_letters(parts: Parts) -> datetime:
     """
     Go through the dead-letter topic, and keep a digest of each letter for what follows.
@@ -71,18 +97,22 @@ async def read_events(parts: Parts) -> datetime:
         Events of outcomes since then must still be kept.
     """
     firsts: dict[int, datetime] = {}
-    async for records in _records(parts, EVENTS_TOPIC, await parts.reader.bounds(EVENTS_TOPIC), firsts):
-        facts = []
-        for record in records:
-            parts.counts.events += 1
-            fact, faults = messages.read_event(record)
-            at = messages.coordinates(record.topic, record.partition, record.offset)
-            for rule, text in faults:
-                parts.findings.add(rule, fact.event.registration_id if fact else at, f"{text} ({at})" if fact else text)
-            if fact is not None:
-                facts.append(fact)
-        await _compare_events(parts, facts)
+    bounds = await parts.reader.bounds(EVENTS_TOPIC)
+    async with _Behind() as behind:
+        async for records in _records(parts, EVENTS_TOPIC, bounds, firsts):
+            facts = [fact for record in records if (fact := _look_at_event(parts, record)) is not None]
+            await behind.start(partial(_compare_events, parts, facts))
     return await _kept_since(parts, EVENTS_TOPIC, firsts)
+
+
+def _look_at_event(parts: Parts, record: Record) -> messages.Fact | None:
+    parts.counts.events += 1
+    fact, faults = messages.read_event(record)
+    if faults:
+        at = messages.coordinates(record.topic, record.partition, record.offset)
+        for rule, text in faults:
+            parts.findings.add(rule, fact.event.registration_id if fact else at, f"{text} ({at})" if fact else text)
+    return fact
 
 
 async def read_commands(parts: Parts, done: Bounds) -> None:
@@ -94,22 +124,14 @@ async def read_commands(parts: Parts, done: Bounds) -> None:
         done: for each partition the log's start, and the position.
     """
     tenants = await _tenants(parts.session)
-    async for records in _records(parts, COMMANDS_TOPIC, done):
-        parts.counts.commands += len(records)
-        for record in records:
-            _look_at_command(parts, record)
-        named = [messages.registration_of(record.value) for record in records]
-        rows = await parts.session.rows(
-            "verify_commands",
-            COMMANDS_TOPIC,
-            records[0].partition,
-            [record.offset for record in records],
-            [messages.recorded_at(record) for record in records],
-            [pair[0] if pair else None for pair in named],
-            [tenants.get(pair[1]) if pair else None for pair in named],
-        )
-        if rows:
-            await _judge_commands(parts, {record.offset: record for record in records}, rows)
+    async with _Behind() as behind:
+        async for records in _records(parts, COMMANDS_TOPIC, done):
+            parts.counts.commands += len(records)
+            for record in records:
+                _look_at_command(parts, record)
+            named = [messages.registration_of(record.value) for record in records]
+            resolved = [(pair[0], tenants.get(pair[1])) if pair else (None, None) for pair in named]
+            await behind.start(partial(_judge_commands, parts, records, resolved))
 
 
 def _look_at_command(parts: Parts, record: Record) -> None:
@@ -121,11 +143,21 @@ def _look_at_command(parts: Parts, record: Record) -> None:
             parts.counts.passwords_refused += 1
 
 
-async def _judge_commands(parts: Parts, records: Mapping[int, Record], rows: Sequence[Row]) -> None:
-    """Say what became of commands that are not simply the one that their registration came from."""
+async def _judge_commands(parts: Parts, records: Sequence[Record], registrations: Sequence[tuple[str | None, str | None]]) -> None:
+    """Say what became of commands that are not simply the one that their registration, of a tenant, came from."""
+    partition = records[0].partition
+    rows = await parts.session.rows(
+        "verify_commands",
+        COMMANDS_TOPIC,
+        partition,
+        [record.offset for record in records],
+        [messages.recorded_at(record) for record in records],
+        [registration for registration, _ in registrations],
+        [tenant for _, tenant in registrations],
+    )
     dead = []
     for row in rows:
-        at = messages.coordinates(COMMANDS_TOPIC, records[row["offset"]].partition, row["offset"])
+        at = messages.coordinates(COMMANDS_TOPIC, partition, row["offset"])
         ended = row["status"] in {messages.COMPLETE, messages.REJECTED}
         if row["code"] is not None:
             dead.append(row)
@@ -137,7 +169,7 @@ async def _judge_commands(parts: Parts, records: Mapping[int, Record], rows: Seq
             parts.findings.add("command.without_outcome", at)
     if dead:
         parts.counts.dead += len(dead)
-        await _compare_letters(parts, records, dead)
+        await _compare_letters(parts, {record.offset: record for record in records}, dead)
 
 
 async def _compare_letters(parts: Parts, records: Mapping[int, Record], dead: Sequence[Row]) -> None:
