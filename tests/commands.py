@@ -18,7 +18,7 @@ from worker.kafka import OutMessage
 
 EXAMPLE: Final = Path(dev.__file__).with_name("examples") / "register-request.json"
 TENANT: Final = "development"
-PASSWORD_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo"  # noqa: S105 - of nothing
+PASSWORD_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo"
 UPSTREAM: Final = "/upstream/branch-office"
 
 

@@ -14,7 +14,7 @@ from tests.commands import body_of, email_of
 from tests.conftest import World
 from worker.core import ids
 
-PASSWORD: Final = "SecurePass123!"  # noqa: S105 - the example's
+PASSWORD: Final = "SecurePass123!"
 
 
 async def test_a_registration_is_answered_with_its_customer(door: Door) -> None:
@@ -87,7 +87,7 @@ async def test_who_is_prohibited_is_told_no_reason(door: Door) -> None:
 async def test_all_faults_of_a_body_are_told_at_once(door: Door) -> None:
     """Fields, categorization and passwords in one answer; none of what was sent is repeated."""
     body = body_of("x'); DROP TABLE customers;--", phone="+00hunter2", matchingPassword="hunter3")
-    body["password"] = body["individualCustomer"]["user"]["password"] = "hunter2"  # noqa: S105 - a bad one
+    body["password"] = body["individualCustomer"]["user"]["password"] = "hunter2"
     body["individualCustomer"]["person"]["dateOfBirth"] = "2999-01-01"
     body["individualCustomer"]["categorization"]["categoryFeatureRelations"][0]["parametrization"][1]["value"] = "hunter2"
     answer = await door.client.post(REGISTER, json=body)

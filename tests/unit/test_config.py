@@ -14,7 +14,7 @@ from worker.config import PREFIX, Settings, load
 from worker.errors import ConfigurationError
 
 NEEDED = {"REGISTRATION_KAFKA_BOOTSTRAP": "localhost:9092", "REGISTRATION_DATABASE_URL": "postgresql://u:p@localhost/d"}
-SECRET = "Hq3vZ-swordfish"  # noqa: S105 - of nothing
+SECRET = "Hq3vZ-swordfish"
 UNITS = ("_s", "_bytes", "_max", "_min")
 
 
