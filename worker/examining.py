@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from worker import logs, store
 from worker.breaker import Breaker
@@ -18,8 +18,7 @@ YIELD_EVERY: Final = 50
 """Records decided before the loop may send a heartbeat: some 5 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """A record with its verdict."""
 
     record: Record

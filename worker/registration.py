@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from argon2 import Type, extract_parameters
@@ -42,8 +42,7 @@ _HASH_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{22,}")
 _NOT_JSON: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Tie:
+class Tie(NamedTuple):
     """The registration that a record belongs to."""
 
     tenant_id: str

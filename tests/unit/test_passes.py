@@ -24,8 +24,8 @@ assert isinstance(_LETTER, DeadLetter)
 def accepted(offset: int, tenant: str, registration: str, email: str) -> Accepted:
     """Return an acceptance for one of a few emails."""
     assert isinstance(_ACCEPTED, Accepted)
-    applicant = replace(_ACCEPTED.approved.applicant, email_normalized=email)
-    approved = replace(_ACCEPTED.approved, applicant=applicant)
+    applicant = _ACCEPTED.approved.applicant._replace(email_normalized=email)
+    approved = _ACCEPTED.approved._replace(applicant=applicant)
     return replace(_ACCEPTED, record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"), approved=approved)
 
 

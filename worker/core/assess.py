@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.commands import Customer
 from worker.core.catalogue import Catalogue
@@ -23,16 +23,14 @@ CUSTOMER_PROHIBITED: Final = "customer-prohibited"
 _OF_CATEGORIZATION: Final = ("category.", "feature.", "parameter.")
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A customer without a fault; nothing is decided yet."""
 
     applicant: Applicant
     categorized: Categorized
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
+class Approved(NamedTuple):
     """A customer who is taken, and on which terms."""
 
     applicant: Applicant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from schemas.commands import Address, CategoryFeatureRelation, Contact
 
@@ -59,8 +60,7 @@ class Findings:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Applicant:
+class Applicant(NamedTuple):
     """
     A customer to be, as sent, with every twin resolved.
 
