@@ -139,14 +139,13 @@ class Lane:
             Exception: a bug of ours; the process ends without moving the offset.
         """
         try:
-            while not self._closing:
-                try:
-                    await self.run_once()
-                except LostPartitionError:
-                    return
-                except (UnavailableError, TooSlowError, CommitUnknownError, StaleError, FencedError) as error:
-                    await self._recover(error)
-            await self._finish()
+            with suppress(LostPartitionError):  # the group gave it to another; that a recovery may be the first to learn
+                while not self._closing:
+                    try:
+                        await self.run_once()
+                    except (UnavailableError, TooSlowError, CommitUnknownError, StaleError, FencedError) as error:
+                        await self._recover(error)
+                await self._finish()
         finally:
             self._open = False
             await self._relay.forget()

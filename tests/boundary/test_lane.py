@@ -31,7 +31,8 @@ from worker import app
 from worker.catalogues import Rules
 from worker.consumer import Consumer
 from worker.dev.embedded import Stack
-from worker.kafka import OutMessage, Partition, Producer, Record
+from worker.kafka import Member, OutMessage, Partition, Producer, Record
+from worker.lane import Lane
 from worker.metrics import Metrics
 from worker.parts import Parts
 from worker.postgres import connect
@@ -715,6 +716,62 @@ async def test_who_is_fenced_twice_leaves_the_group_and_joins_anew(track: Track)
     assert len(await track.outcomes()) == 2
 
 
+async def test_who_the_group_no_longer_counts_claims_nothing_back(track: Track) -> None:
+    """Two lanes of a member that slept through a rebalance are fenced: one partition is still its own, the other is given up."""
+    await track.make(partitions=2)
+    settings, topic = track.world.settings, track.world.topic
+    database, sealer = app.database_of(settings, "worker"), Sealer(settings.sealing_keys.get_secret_value())
+    parts = Parts(settings, database, track.producer, sealer, Rules(database), Metrics())
+    how = replace(app.membership(settings), topic=topic, group=topic)
+    sleeper, newcomer = Asleep(), Asleep()
+    old, new = Member(how, sleeper), Member(how, newcomer)
+    tasks: dict[Partition, asyncio.Task[None]] = {}
+    try:
+        await old.join()
+        await until(lambda: sleeper.has(2), "the first has both partitions")
+        tasks = {each: asyncio.create_task(Lane(each, old, parts, lambda: None).run()) for each in sleeper.mine}
+        await track.says("lane.claimed", 2)
+        await new.join()
+        await until(lambda: newcomer.has(1), "each has one partition")
+        await until(lambda: sleeper.has(1), "each has one partition")
+        [kept], [lost] = sleeper.mine, newcomer.mine
+        thief = uuid4()
+        for each in (kept, lost):
+            await track.set("owner = $3", thief, partition=each.partition)
+        await asyncio.wait_for(tasks[lost], 10)
+        await track.says("lane.claimed", 3)
+
+        assert (await track.row(lost.partition))["owner"] == thief
+        assert (await track.row(kept.partition))["owner"] != thief
+        assert not tasks[kept].done()
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await new.leave()
+        await old.leave()
+        await database.close()
+
+
+class Asleep:
+    """Hears what the group says of its partitions, and tells no lane."""
+
+    def __init__(self) -> None:
+        self.mine: set[Partition] = set()
+
+    async def on_revoked(self, partitions: set[Partition]) -> None:
+        """Lose partitions."""
+        self.mine -= partitions
+
+    async def on_assigned(self, partitions: set[Partition]) -> None:
+        """Get partitions."""
+        self.mine |= partitions
+
+    async def has(self, count: int) -> bool:
+        """Say whether that many are mine."""
+        return len(self.mine) == count
+
+
 async def test_a_stale_owner_never_writes(track: Track) -> None:
     """Another took over while this one waited for the row: its batch is gone whole, and done again by who owns it then."""
     await track.make()
@@ -742,14 +799,16 @@ async def test_a_stale_owner_never_writes(track: Track) -> None:
 async def test_two_groups_on_one_topic_double_nothing(track: Track) -> None:
     """The position belongs to the partition, whatever the group is called: they take it from each other, and no more."""
     await track.make(partitions=2)
-    for partition in (0, 1):
-        await track.send(*(track.command() for _ in range(60)), partition=partition)
     async with working(track, "one", batch_max_records=5), working(track, "two", batch_max_records=5):
+        await track.says("lane.claimed", 4)
+        for partition in (0, 1):
+            await track.send(*(track.command() for _ in range(60)), partition=partition)
         await until(lambda: exist(track, 120), "all are registered", within_s=30)
     async with working(track):
         await track.done()
 
     events = await track.events()
+    assert track.said("lane.fenced")
     assert len({header(event.headers, "ce_id") for event in events}) == 120
     assert await track.customers() == 120
 

@@ -155,7 +155,10 @@ REGISTERED, REFUSED = "customer.registered.v1", "customer.registration-rejected.
     "wrong",
     [{"owner": UUID(int=1)}, {"expected": 0}, {"partition": Partition("nobody", 0)}, {"owner": UUID(int=1), "expected": 0}],
 )
-async def test_a_batch_whose_fence_does_not_hold_writes_nothing(place: Place, home: Home, wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("deletes", [[], [(0, EVENT)]], ids=["nothing to delete", "something to delete"])
+async def test_a_batch_whose_fence_does_not_hold_writes_nothing(
+    place: Place, home: Home, wrong: dict[str, Any], deletes: list[DeleteKey]
+) -> None:
     """Another owner, another position, or no such partition: whatever is in the batch, no table has a row more."""
     await place.settle(place.accept(commands.email_of("fence"), 0))
     before = await counts(home)
@@ -165,7 +168,7 @@ async def test_a_batch_whose_fence_does_not_hold_writes_nothing(place: Place, ho
         place.letter(offset=3),
     ]
     with pytest.raises(StaleError):
-        await store.settle(place.database, replace(place.move(batch), **wrong), batch, [(0, EVENT)], SEALER)
+        await store.settle(place.database, replace(place.move(batch), **wrong), batch, deletes, SEALER)
 
     assert await counts(home) == before
     assert await place.outbox() == [(0, EVENT)]
@@ -359,6 +362,21 @@ async def test_a_repeat_in_the_same_batch_does_not_take_the_email(place: Place) 
 
     assert statuses(done) == [(0, REGISTERED), (2, REGISTERED)]
     assert await place.customers_of(emails[1]) == [third]
+
+
+async def test_what_is_held_back_holds_back_what_shares_something_with_it(place: Place) -> None:
+    """The third has the second's registration, and the second waits for the first's email: it is refused before the third."""
+    email, free = commands.email_of("held"), commands.email_of("free")
+    first, second = commands.registration_id(), commands.registration_id()
+    done = await place.settle(
+        place.accept(email, 0, registrationId=first),
+        place.accept(email, 1, registrationId=second),
+        place.accept(free, 2, registrationId=second),
+    )
+
+    assert statuses(done) == [(0, REGISTERED), (1, REFUSED)]
+    assert await place.outcome(second) == ("REJECTED", "email-taken", 1)
+    assert await place.customers_of(free) == []
 
 
 async def test_one_that_was_refused_for_its_email_does_not_free_it(place: Place) -> None:

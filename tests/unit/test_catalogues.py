@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import DEVELOPMENT
+from worker import dev
 from worker.catalogues import COMPLETE_FOR, NOTHING, Snapshot, Versions
+from worker.core.catalogue import Catalogue
+from worker.operate.catalogue_file import validate
 
 READ_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 APPLIED = (READ_AT - timedelta(days=60), READ_AT - timedelta(days=30), READ_AT - timedelta(days=1))
@@ -53,6 +57,19 @@ def test_exactly_one_version_holds_at_any_time(starts: list[int], at: int) -> No
 def test_a_snapshot_covers_half_a_minute_beyond_its_reading(seconds: int) -> None:
     """A version that is applied later is effective a minute later: up to half of it nobody can be wrong."""
     assert SNAPSHOT.covers(READ_AT + timedelta(seconds=seconds)) is (timedelta(seconds=seconds) <= COMPLETE_FOR)
+
+
+@pytest.mark.parametrize("zone", ["Nowhere/City", "Europe", "UTC0", "europe/vilnius"])
+def test_a_time_zone_that_there_is_not_is_no_part_of_a_catalogue(tmp_path: Path, zone: str) -> None:
+    """Each record of that tenant would meet a bug, and stop its partition: whoever publishes it learns where it stands."""
+    path = tmp_path / "catalogue.yaml"
+    text = (Path(dev.__file__).with_name("catalogue") / "development.yaml").read_text()
+    path.write_text(text.replace("time_zone: UTC", f"time_zone: {zone}"))
+    line = 1 + next(number for number, each in enumerate(text.splitlines()) if "time_zone: UTC" in each)
+    found = validate(path)
+
+    assert not isinstance(found, Catalogue)
+    assert [(fault.line, fault.path) for fault in found] == [(line, "tenant.time_zone")]
 
 
 def test_a_tenant_is_found_by_id_and_by_slug() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import ValidationError
@@ -70,11 +71,15 @@ def _read(file: str, loader: yaml.SafeLoader, root: yaml.Node | None) -> Catalog
     if faults:
         return tuple(sorted(faults, key=lambda fault: fault.line))
     try:
-        return parse(loader.construct_document(root))
+        catalogue = parse(loader.construct_document(root))
     except yaml.YAMLError as error:
         return (_yaml_fault(file, error),)
     except ValidationError as error:
         return _faults(file, root, error)
+    if catalogue.tenant.time_zone not in available_timezones():
+        line, where = _locate(root, ("tenant", "time_zone"), missing=False)
+        return (CatalogueFault(file, line, where, "must be a time zone of the IANA database, such as Europe/Vilnius"),)
+    return catalogue
 
 
 def _unreadable(loader: yaml.SafeLoader, root: yaml.Node) -> Iterator[tuple[yaml.Node, str, str]]:
