@@ -42,6 +42,9 @@ cli.add_typer(catalogue_cli, name="catalogue")
 partitions_cli = typer.Typer(help="Where each partition stands; orders for one that is stopped.", invoke_without_command=True)
 cli.add_typer(partitions_cli, name="partitions")
 
+DRAIN_MARGIN_S = 30
+"""What leaving the group and closing clients may take beyond the drain."""
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for scripts.")]
 
 
@@ -59,11 +62,13 @@ def main() -> None:
         code = _say(f"{error.service} is unavailable: {error.reason}", EXIT_UNAVAILABLE)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last one to hear of it
         usage = getattr(error, "format_message", None)
-        if usage is None:
-            raise
-        code = _say(usage(), EXIT_USAGE)
+        if usage is not None:
+            code = _say(usage(), EXIT_USAGE)
+        else:  # its text may hold a row or a body
+            logs.logger().error("process.crashed", exc_info=error)
+            code = EXIT_FAILED
     sys.exit(code or EXIT_DONE)
 
 
@@ -134,7 +139,7 @@ def worker(
     if settings.processes == 1:
         raise typer.Exit(processes.run(lambda stop: processes.work(settings, stop)))
     supervisor = processes.Supervisor(["worker"], settings.processes, settings.admin_port)
-    raise typer.Exit(processes.run(lambda stop: supervisor.run(stop, settings.drain_timeout_s + 5)))
+    raise typer.Exit(processes.run(lambda stop: supervisor.run(stop, settings.drain_timeout_s + DRAIN_MARGIN_S)))
 
 
 @cli.command()

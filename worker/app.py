@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from worker.admin import Health, admin
 from worker.catalogues import Rules
 from worker.config import Settings
 from worker.consumer import Consumer
-from worker.errors import EXIT_DONE, EXIT_INTERRUPTED, UnavailableError
+from worker.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, TooSlowError, UnavailableError
 from worker.kafka import Membership, Producer
 from worker.metrics import Metrics
 from worker.migrate import migrate
@@ -36,6 +37,7 @@ GC_OBJECTS: Final = 100_000
 _PARENT_CHECK_S: Final = 1.0
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_MAX_S: Final = 30.0
+_HEALTHY_AFTER_S: Final = 60.0
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
@@ -229,7 +231,7 @@ async def _standby_watch(database: Database) -> AsyncIterator[None]:
     """Warn once where no standby holds what a failover would otherwise lose."""
 
     async def warn() -> None:
-        with suppress(UnavailableError):
+        with suppress(UnavailableError, TooSlowError):
             names = await database.run(lambda c: c.fetchval(statement("synchronous_standbys")))
             if not names:
                 logs.logger().warning("standby.missing")
@@ -261,13 +263,14 @@ class Supervisor:
         """Run them until told to stop; then each gets SIGTERM, and SIGKILL after its time."""
         self.pids = [None] * self.count
         async with asyncio.TaskGroup() as group:
-            for index in range(self.count):
-                group.create_task(self._keep(index, stop, timeout_s))
-        return 0
+            kept = [group.create_task(self._keep(index, stop, timeout_s)) for index in range(self.count)]
+        return max(task.result() for task in kept)
 
-    async def _keep(self, index: int, stop: asyncio.Event, timeout_s: float) -> None:
+    async def _keep(self, index: int, stop: asyncio.Event, timeout_s: float) -> int:
+        """Run one process until told to stop; a setting that is wrong stops all, since no restart would mend it."""
         pause_s = _RESTART_FIRST_S
         while not stop.is_set():
+            started_at = time.monotonic()
             process = await self._start(index)
             self.pids[index] = process.pid
             ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
@@ -276,11 +279,16 @@ class Supervisor:
             finally:
                 stopped.cancel()
                 await _end(process, ended, timeout_s)
+            if process.returncode == EXIT_USAGE:
+                stop.set()
+                return EXIT_USAGE
             if not stop.is_set():
+                pause_s = pause_s if time.monotonic() - started_at < _HEALTHY_AFTER_S else _RESTART_FIRST_S
                 logs.logger().error("process.ended", process=index, exit_code=process.returncode, restart_in_s=pause_s)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause_s)
                 pause_s = min(pause_s * 2, _RESTART_MAX_S)
+        return EXIT_DONE
 
     async def _start(self, index: int) -> asyncio.subprocess.Process:
         port = self.admin_port + index if self.admin_port else 0

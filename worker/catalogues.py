@@ -118,4 +118,6 @@ class Rules:
         Raises:
             UnavailableError: the database does not answer; the snapshot stays as it was.
         """
-        self.snapshot = await read(self._database)
+        found = await read(self._database)
+        if found.read_at >= self.snapshot.read_at:  # two may be under way, and the older one be answered last
+            self.snapshot = found

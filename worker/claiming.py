@@ -14,7 +14,12 @@ from worker import logs, store
 from worker.kafka import Member, Partition, Record
 from worker.parts import Parts
 from worker.relay import Relay
-from worker.store import Claim
+from worker.store import Claim, Look
+
+
+def gives_up(order: Claim | Look) -> bool:
+    """Say whether an operator gave up records that are lost: only that order names an offset beyond the position."""
+    return order.resume_at_offset is not None and order.resume_at_offset > order.next_offset
 
 
 class InputLostError(Exception):
@@ -69,18 +74,19 @@ class Claimant:
             InputLostError: the position is before the log's start, and nobody has said go on.
             UnavailableError: a server does not answer.
         """
-        await self._relay.forget()
-        start, end = await self._member.bounds(self._partition)
+        await self._relay.forget(self._parts.settings.produce_timeout_s)
+        start, _ = await self._member.bounds(self._partition)
         owner, database = self._candidate, self._parts.database
         if self.owner is None:
             claim = await store.claim(database, self._partition, owner, start)
         else:
             claim = await store.claim_again(database, self._partition, owner, (self.owner, owner))
         self.owner, self._candidate = owner, uuid4()
+        start, end = await self._member.bounds(self._partition)  # again: the owner before us may have moved on meanwhile
         swept = await self._sweep(owner)
         claim = await self._place(claim, owner, start, end)
-        may_verify = claim.last_offset is not None and claim.last_digest is not None and claim.last_offset >= start
-        seek = claim.last_offset if may_verify and claim.last_offset is not None else claim.next_offset
+        last = claim.last_offset
+        seek = claim.next_offset if last is None or claim.last_digest is None or last < start else last
         return Claimed(claim, seek, start, end, swept)
 
     async def is_anew(self, first: Record, claimed: Claimed) -> bool:
@@ -114,9 +120,10 @@ class Claimant:
             await self._begin_anew(claim, start)
         elif claim.next_offset >= start:
             return claim
-        elif claim.resume_at_offset is None:
+        elif not gives_up(claim):
             raise InputLostError
         else:
+            self._log.error("lane.input_given_up", next_offset=claim.next_offset, log_start=start)
             await store.begin_anew(self._parts.database, self._partition, owner, start)
         return Claim(start, None, None, claim.dead_letter_run, None, None)
 

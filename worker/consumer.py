@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
 from random import uniform
 from typing import Final
@@ -21,6 +22,7 @@ from worker.parts import Parts
 POLL_S: Final = 0.2
 POLL_WHILE_SOME_ARE_FULL_S: Final = 0.01
 COMMIT_INTERVAL_S: Final = 5.0
+CANCEL_TIMEOUT_S: Final = 5.0
 
 
 class Consumer:
@@ -38,6 +40,9 @@ class Consumer:
         self._log = logs.logger()
         self._lanes: dict[Partition, tuple[Lane, asyncio.Task[None]]] = {}
         self._member: Member | None = None
+        self._alone: deque[Partition] = deque()
+        self._telling: asyncio.Task[None] | None = None
+        self._assigned_at = 0.0
         self._room = asyncio.Event()
         self._joined = False
         self._committed_at = 0.0
@@ -70,27 +75,38 @@ class Consumer:
                 if failures == 1:
                     self._log.warning("lane.waiting", service=error.service, reason=error.reason)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), min(0.2 * 2**failures, 5) * uniform(0.5, 1))  # noqa: S311
+                    async with asyncio.timeout(min(0.2 * 2**failures, 5) * uniform(0.5, 1)):  # noqa: S311
+                        await stop.wait()
             except RejoinError:
                 self._log.warning("consumer.rejoining")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(uniform(0.2, 1)):  # noqa: S311 - jitter
+                        await stop.wait()
 
     async def run_once(self) -> int:
         """Poll once; return how many records the lanes were offered."""
         assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
         await self._between_polls()
         ready = [partition for partition, (lane, _) in self._lanes.items() if lane.has_room]
+        while self._alone and ready:  # after a failure each is polled by itself, so that only the one at fault is marked
+            alone = self._alone.popleft()
+            if alone in ready:
+                ready = [alone]
+                break
         if not ready:
             self._room.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._room.wait()
             return 0
         timeout_s = POLL_S if len(ready) == len(self._lanes) else POLL_WHILE_SOME_ARE_FULL_S
         try:
             fetched = await self._member.poll(ready, timeout_s)
-        except UnavailableError:
-            for partition in ready:
+        except UnavailableError as error:
+            for partition in ready:  # what was drained beside the failure is dropped: each has to seek again
                 if partition in self._lanes:
-                    self._lanes[partition][0].claim_again()
+                    self._lanes[partition][0].distrust(error)
+            self._alone = deque(self._lanes)
             return 0
         for partition, records in fetched.items():
             if partition in self._lanes:
@@ -99,6 +115,11 @@ class Consumer:
 
     async def _between_polls(self) -> None:
         """Do what must not happen while a poll is under way: seeks, and asking where reading stands."""
+        assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
+        self._member.check()
+        patience_s = 2 * (self._how.rebalance_timeout_s + self._how.session_timeout_s)
+        if not self._joined and time.monotonic() - self._assigned_at > patience_s:
+            raise RejoinError
         for lane, _ in list(self._lanes.values()):
             try:
                 lane.begin()
@@ -107,7 +128,7 @@ class Consumer:
         if time.monotonic() - self._told_at >= self._parts.settings.look_interval_s:
             self._told_at = time.monotonic()
             await self._tell_lanes()
-        await self._tell_progress()
+        self._tell_progress()
 
     async def _tell_lanes(self) -> None:
         assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
@@ -118,31 +139,34 @@ class Consumer:
 
     async def on_revoked(self, partitions: set[Partition]) -> None:
         """Close the lanes of these partitions; what is in flight is finished or ended when this returns."""
+        self._joined, self._assigned_at = False, time.monotonic()
         gone = {p: self._lanes.pop(p) for p in partitions if p in self._lanes}
         await self._close(gone, self._how.rebalance_timeout_s / 2)
 
-    async def on_assigned(self, partitions: set[Partition]) -> None:
+    async def on_assigned(self, member: Member, partitions: set[Partition]) -> None:
         """Open a lane for each partition; it lets nothing through before it has claimed."""
-        assert self._member is not None, "only a member is assigned partitions"  # noqa: S101 - narrows the type
+        if member is not self._member:  # it is leaving: a lane of its would be adopted by the next membership
+            return
         self._joined = True
         self._log.info("consumer.joined", partitions=sorted(p.partition for p in partitions))
         for partition in partitions:
             if partition not in self._lanes:
-                lane = Lane(partition, self._member, self._parts, self._room.set)
+                lane = Lane(partition, member, self._parts, self._room.set)
                 self._lanes[partition] = lane, asyncio.create_task(lane.run(), name=f"lane-{partition.partition}")
 
     async def _membership(self, stop: asyncio.Event) -> None:
-        self._member = Member(self._how, self)
+        member = self._member = Member(self._how, self)
+        self._assigned_at = time.monotonic()
         try:
-            await self._member.join()
+            await member.join()
             while not stop.is_set():
                 await self.run_once()
                 self._raise_of_lanes()
         finally:
-            self._joined = False
+            self._joined, self._member = False, None
             lanes, self._lanes = self._lanes, {}
             await self._close(lanes, self._parts.settings.drain_timeout_s)
-            await self._member.leave()
+            await member.leave()
             self._log.info("consumer.left")
 
     def _raise_of_lanes(self) -> None:
@@ -161,22 +185,31 @@ class Consumer:
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=timeout_s)
+            await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)
         for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 self._log.error("lane.closed", exc_info=error)
 
-    async def _tell_progress(self) -> None:
-        """Commit to Kafka, for lag dashboards only: PostgreSQL knows the position."""
+    def _tell_progress(self) -> None:
+        """Show where the lanes stand, and commit to Kafka for lag dashboards: PostgreSQL knows the position."""
         if time.monotonic() - self._committed_at < COMMIT_INTERVAL_S or self._member is None:
             return
         self._committed_at = time.monotonic()
-        self._parts.metrics.lanes.clear()
-        for partition, (lane, _) in list(self._lanes.items()):
-            self._parts.metrics.lanes.labels(lane.reason or "open").inc()
-            self._parts.metrics.breaker_open.labels(partition.partition).set(lane.reason == BREAKER_OPEN)
+        metrics, offsets = self._parts.metrics, {}
+        for gauge in (metrics.lanes, metrics.breaker_open, metrics.lag_records):
+            gauge.clear()
+        for partition, (lane, _) in self._lanes.items():
+            metrics.lanes.labels(lane.reason or "open").inc()
+            metrics.breaker_open.labels(partition.partition).set(lane.reason == BREAKER_OPEN)
+            if (end := self._member.log_end(partition)) is not None:
+                metrics.lag_records.labels(partition.partition).set(max(end - lane.next_offset, 0))
             if lane.reason is None:
-                if (end := self._member.log_end(partition)) is not None:
-                    self._parts.metrics.lag_records.labels(partition.partition).set(max(end - lane.next_offset, 0))
-                with suppress(LostPartitionError, UnavailableError):
-                    await self._member.prove(partition, lane.next_offset)
+                offsets[partition] = lane.next_offset
+        if offsets and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(_tell(self._member, offsets))
+
+
+async def _tell(member: Member, offsets: dict[Partition, int]) -> None:
+    """Beside the poller, which must not wait for a coordinator that is away."""
+    with suppress(LostPartitionError, UnavailableError):
+        await member.tell(offsets)

@@ -50,5 +50,9 @@ class RejoinError(Exception):
     """This membership can't be trusted any more: leave the group and join anew."""
 
 
+class DatabaseBugError(Exception):
+    """The database refuses a statement of ours (SQLSTATE 42 and the like): a bug; end without moving the offset."""
+
+
 class ConfigurationError(Exception):
     """A setting is missing or wrong; the message is one line that names it."""

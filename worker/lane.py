@@ -18,9 +18,10 @@ from uuid import UUID
 
 from worker import logs, store
 from worker.breaker import Breaker
-from worker.claiming import Claimant, Claimed, InputLostError
+from worker.claiming import Claimant, Claimed, InputLostError, gives_up
 from worker.errors import (
     CommitUnknownError,
+    DatabaseBugError,
     FencedError,
     LostPartitionError,
     RejoinError,
@@ -29,7 +30,7 @@ from worker.errors import (
     UnstorableError,
 )
 from worker.examining import Examined, examine_batch
-from worker.kafka import Member, Partition, Record
+from worker.kafka import MESSAGE_MAX_BYTES, Member, Partition, Record, size_bytes
 from worker.parts import Parts
 from worker.registration import DeadLetter, Verdict, refuse
 from worker.relay import Relay
@@ -38,6 +39,10 @@ from worker.store import Move, Settled, StaleError
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
 DELETE_TIMER_S: Final = 0.05
+FORGET_TIMEOUT_S: Final = 2.0
+QUEUE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
+BATCH_MAX_BYTES: Final = 4 * MESSAGE_MAX_BYTES
+NOT_THE_BATCH: Final = (UnavailableError, CommitUnknownError, StaleError, FencedError, DatabaseBugError, RejoinError)
 STOPPED: Final = "stopped_by_bug"
 INPUT_LOST: Final = "input_lost"
 BREAKER_OPEN: Final = "breaker_open"
@@ -76,12 +81,15 @@ class Lane:
         self._stopped_at: int | None = None
         self._fences = 0
         self._failures = 0
+        self._distrusted: UnavailableError | None = None
+        self._queued_bytes = 0
         self._looked_at = 0.0
 
     @property
     def has_room(self) -> bool:
-        """Records may be offered."""
-        return self._open and len(self._queue) < self._parts.settings.batch_max_records
+        """Records may be offered: few wait, and they are not large."""
+        few = len(self._queue) < self._parts.settings.batch_max_records
+        return self._open and few and self._queued_bytes < QUEUE_MAX_BYTES
 
     @property
     def next_offset(self) -> int:
@@ -97,6 +105,7 @@ class Lane:
         """Put records into the lane; those of a lane that was closed meanwhile are dropped, Kafka has them."""
         if self._open:
             self._queue.extend(records)
+            self._queued_bytes += sum(map(size_bytes, records))
             self._wake.set()
 
     def begin(self) -> None:
@@ -120,8 +129,9 @@ class Lane:
         if self._open:
             self._reached = position
 
-    def claim_again(self) -> None:
-        """Distrust what was read: begin again from what the database and the log say."""
+    def distrust(self, error: UnavailableError) -> None:
+        """Begin again from what the database and the log say, after a while: reading this partition failed."""
+        self._distrusted = error
         self._open, self._seek_to = False, None
         self._wake.set()
 
@@ -148,11 +158,14 @@ class Lane:
                 await self._finish()
         finally:
             self._open = False
-            await self._relay.forget()
+            await self._relay.forget(FORGET_TIMEOUT_S)
             self._log.info("lane.closed", next_offset=self._next)
 
     async def run_once(self) -> int:
         """Take one batch from the log to the database; return how many records it held."""
+        if self._distrusted is not None:
+            error, self._distrusted = self._distrusted, None
+            raise error
         if not self._open:
             await (self._claim() if self._seek_to is None else self._wait_and_look())
             return 0
@@ -172,6 +185,7 @@ class Lane:
 
     async def _claim(self) -> None:
         self._queue.clear()
+        self._queued_bytes = 0
         try:
             claimed = await self._claimant.claim()
         except InputLostError:
@@ -179,17 +193,17 @@ class Lane:
             await self._wait_for_order()
             raise StaleError from None
         claim = claimed.claim
-        if self._stopped_at is not None and claim.next_offset != self._stopped_at:
-            self._stopped_at = None
+        self._stopped_at = None
         self._breaker.claimed(claim.dead_letter_run, resumed=claim.resume_at_offset is not None)
         self._skip, self._next = claim.skip_offset, claim.next_offset
         self._unverified, self._seek_to, self._reached = claimed, claimed.seek, None
-        self.reason = None if self._stopped_at is None else STOPPED
+        if not self._failures:
+            self.reason = None
         self._looked_at = time.monotonic()
         self._room()
-        event = "lane.recovered" if self._failures else "lane.claimed"
-        self._failures = 0
-        self._log.info(event, next_offset=self._next, log_start=claimed.log_start, log_end=claimed.log_end, swept=claimed.swept)
+        self._log.info(
+            "lane.claimed", next_offset=self._next, log_start=claimed.log_start, log_end=claimed.log_end, swept=claimed.swept
+        )
 
     async def _verified(self, records: Sequence[Record]) -> Sequence[Record]:
         """Hold the first record after a claim against the last one that was done, then drop what was done."""
@@ -207,12 +221,15 @@ class Lane:
         if not self._queue:
             self._wake.clear()
             timeout_s = self._parts.settings.look_interval_s if self._relay.idle else DELETE_TIMER_S
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout_s)
+            await self._woken(timeout_s)
         if self._closing or not self._open:
             return ()
-        most = min(len(self._queue), self._breaker.most_records())
-        records = [self._queue.popleft() for _ in range(most)]
+        records: list[Record] = []
+        taken_bytes = 0
+        while self._queue and len(records) < self._breaker.most_records() and taken_bytes < BATCH_MAX_BYTES:
+            records.append(self._queue.popleft())
+            taken_bytes += size_bytes(records[-1])
+        self._queued_bytes -= taken_bytes
         if records:
             self._room()
         return await self._verified(records)
@@ -221,8 +238,7 @@ class Lane:
         examination = await examine_batch(records, self._parts.rules, self._breaker, self._skip)
         self._put_back(examination.rest)
         if examination.bug is not None and not examination.examined:
-            self._stopped_at = records[0].offset
-            self._stop("lane.stopped", STOPPED, offset=self._stopped_at, exc_info=examination.bug)
+            self._stop_at(records[0].offset, examination.bug)
         return examination.examined
 
     async def _settle(self, examined: Sequence[Examined]) -> None:
@@ -234,6 +250,14 @@ class Lane:
                 await self._commit(part)
             except (UnstorableError, TooSlowError) as error:
                 waiting.extendleft(reversed(self._smaller(part, error)))
+            except NOT_THE_BATCH:
+                raise
+            except Exception as bug:  # noqa: BLE001 - one record must not end every process that meets it
+                if len(part) == 1:
+                    self._put_back([item.record for rest in (part, *waiting) for item in rest])
+                    self._stop_at(part[0].record.offset, bug)
+                    return
+                waiting.extendleft(reversed(self._halves(part, "batch.bisected", type(bug).__name__)))
             if self._breaker.tripped:
                 self._put_back([item.record for rest in waiting for item in rest])
                 return
@@ -241,14 +265,17 @@ class Lane:
     def _smaller(self, part: list[Examined], error: Exception) -> list[list[Examined]]:
         too_slow = isinstance(error, TooSlowError)
         if len(part) > 1:
-            self._log.warning("batch.halved" if too_slow else "batch.bisected", records=len(part), reason=str(error))
-            middle = len(part) // 2
-            return [part[:middle], part[middle:]]
+            return self._halves(part, "batch.halved" if too_slow else "batch.bisected", str(error))
         record = part[0].record
         letter = refuse(record, "store.refused", self._parts.rules.snapshot)
         if too_slow or part[0].verdict == letter:
             raise UnavailableError("database", str(error)) from None
         return [[Examined(record, letter)]]
+
+    def _halves(self, part: list[Examined], event: str, reason: str) -> list[list[Examined]]:
+        self._log.warning(event, records=len(part), reason=reason)
+        middle = len(part) // 2
+        return [part[:middle], part[middle:]]
 
     async def _commit(self, part: Sequence[Examined]) -> None:
         started = time.monotonic()
@@ -261,6 +288,7 @@ class Lane:
         self._next = move.next_offset
         await self._acknowledged()
         self._relay.publish(settled.outgoing)
+        self._well()
         self._report(part, settled, started)
 
     async def _transact(self, move: Move, verdicts: Sequence[Verdict]) -> Settled:
@@ -313,10 +341,20 @@ class Lane:
         if found.next_offset != self._next or found.reappeared:
             raise StaleError
         self._skip = found.skip_offset
-        if found.resume_at_offset is not None:
+        order = found.resume_at_offset
+        if order is not None and await store.take_resume(self._parts.database, self.partition, self._mine, order):
             self._breaker.resumed()
         if self._stopped_at is not None and self._skip == self._stopped_at:
             self._stopped_at = self.reason = None
+        self._parts.metrics.outbox(self.partition.partition, found.outbox_rows, found.outbox_oldest_s)
+        self._well()
+
+    def _well(self) -> None:
+        """Something was done or found in order since the last failure."""
+        if self._failures:
+            self._failures = 0
+            self.reason = None if self._stopped_at is None else STOPPED
+            self._log.info("lane.recovered", next_offset=self._next)
 
     def _blocked(self) -> bool:
         if self._breaker.open:
@@ -340,8 +378,12 @@ class Lane:
             found = await store.look(self._parts.database, self.partition, 0)
             if found is None or found.owner != self._mine:
                 raise FencedError
-            if found.resume_at_offset is not None:
+            if gives_up(found):
                 return
+
+    def _stop_at(self, offset: int, bug: Exception) -> None:
+        self._stopped_at = offset
+        self._stop("lane.stopped", STOPPED, offset=offset, exc_info=bug)
 
     def _stop(self, event: str, reason: str, **fields: object) -> None:
         self.reason = reason
@@ -349,12 +391,17 @@ class Lane:
 
     def _put_back(self, records: Sequence[Record]) -> None:
         self._queue.extendleft(reversed(records))
+        self._queued_bytes += sum(map(size_bytes, records))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
         if not self._closing:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), seconds)
+            await self._woken(seconds)
+
+    async def _woken(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
 
     # --- when something fails ------------------------------------------------------------------------------------
 
@@ -383,8 +430,9 @@ class Lane:
         self._log.warning("lane.fenced", next_offset=self._next, times=self._fences)
         if self._fences > 1:
             raise RejoinError
-        await self._relay.forget()
+        await self._relay.forget(self._parts.settings.produce_timeout_s)
         self._queue.clear()
+        self._queued_bytes = 0
         heartbeat_s = self._parts.settings.heartbeat_interval_s
         while not self._closing:
             await self._sleep(heartbeat_s * uniform(1.1, 1.6))  # noqa: S311 - jitter

@@ -50,9 +50,9 @@ class Metrics:
         self.batch_records = self._histogram("batch_records", "Commands in a batch.", _RECORDS)
         self.stage_seconds = self._histogram("stage_seconds", "Time of each stage of a batch.", _SECONDS, "stage")
         self.lag_records = self._gauge("lag_records", "Commands on the log that are not yet processed.", "partition")
-        self.outbox_rows = self._gauge("outbox_rows", "Messages committed and not yet known to be published.")
+        self.outbox_rows = self._gauge("outbox_rows", "Messages committed and not yet known to be published.", "partition")
         self.outbox_oldest_age_seconds = self._gauge(
-            "outbox_oldest_age_seconds", "Age of the oldest message in the outbox; beyond 60 nobody publishes it."
+            "outbox_oldest_age_seconds", "Age of the oldest message in the outbox; beyond 60 nobody publishes it.", "partition"
         )
         self.breaker_open = self._gauge(
             "breaker_open", "1 where a partition pauses after nothing but dead letters in a row.", "partition"
@@ -97,6 +97,11 @@ class Metrics:
         self.duplicates_that_differ.inc(differing)
         for code in dead_letter_codes:
             self.dead_letters.labels(code).inc()
+
+    def outbox(self, partition: int, rows: int, oldest_s: float) -> None:
+        """Show what a lane saw of its outbox."""
+        self.outbox_rows.labels(partition).set(rows)
+        self.outbox_oldest_age_seconds.labels(partition).set(oldest_s)
 
     def text(self) -> bytes:
         """Return every metric in Prometheus' text format."""

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from worker.errors import CommitUnknownError, TooSlowError, UnavailableError, UnstorableError
+from worker.errors import CommitUnknownError, DatabaseBugError, TooSlowError, UnavailableError, UnstorableError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 T = TypeVar("T")
@@ -156,9 +156,11 @@ class Database:
             raise
         except Exception as error:
             meaning = classify(error)
-            if meaning is None:
-                raise
-            raise meaning from None
+            if meaning is not None:
+                raise meaning from None
+            if isinstance(error, asyncpg.PostgresError):
+                raise DatabaseBugError(_short(error)) from None
+            raise
 
     async def _roll_back(self, connection: Connection) -> None:
         """End what is still open; a connection that was lost has left the pool and can't even be asked."""
@@ -173,7 +175,7 @@ class Database:
     async def _connection(self) -> AsyncIterator[Connection]:
         try:
             pool = self._pool or await self._open()
-            connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            connection = await pool.acquire(timeout=self._timeout_s)
         except _LOST as error:
             raise UnavailableError("database", _short(error)) from None
         try:

@@ -29,11 +29,6 @@ class Relay:
         """Nothing is on its way, and nothing waits to be deleted."""
         return self._sending is None and not self._acknowledged
 
-    @property
-    def busy(self) -> bool:
-        """Messages are on their way."""
-        return self._sending is not None
-
     def lowest_pending(self, next_offset: int) -> int:
         """Return the lowest offset whose messages may still be in the outbox."""
         offsets = [offset for offset, _ in self._acknowledged] + [item.offset for item in self._sent]
@@ -73,20 +68,20 @@ class Relay:
         """Keep keys whose delete was rolled back."""
         self._acknowledged = [*keys, *self._acknowledged]
 
-    async def forget(self) -> None:
+    async def forget(self, timeout_s: float) -> None:
         """
         Drop everything: a claim begins from what the database says, and drops deletes that are pending.
 
-        What is on its way is waited for, so that it can't arrive between messages that are sent again later.
+        What is on its way is waited for, up to a bound, so that it can't arrive between messages that are sent again later.
         """
         sending, self._sending = self._sending, None
         self._sent, self._acknowledged = (), []
         if sending is None:
             return
         try:
-            await asyncio.wait({sending})
-        except asyncio.CancelledError:
-            sending.cancel()
-            raise
-        if not sending.cancelled():
-            sending.exception()
+            await asyncio.wait({sending}, timeout=timeout_s)
+        finally:
+            if not sending.done():
+                sending.cancel()
+            elif not sending.cancelled():
+                sending.exception()

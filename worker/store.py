@@ -72,6 +72,8 @@ class Look:
     owner: UUID
     resume_at_offset: int | None
     skip_offset: int | None
+    outbox_rows: int
+    outbox_oldest_s: float
     reappeared: bool
 
 
@@ -130,6 +132,12 @@ async def begin_anew(db: Database, partition: Partition, owner: UUID, next_offse
     row = await db.run(lambda c: c.fetchrow(statement("begin_anew"), partition.topic, partition.partition, next_offset, owner))
     if row is None:
         raise FencedError
+
+
+async def take_resume(db: Database, partition: Partition, owner: UUID, order: int) -> bool:
+    """Take an operator's order to go on; say whether it was still there."""
+    row = await db.run(lambda c: c.fetchrow(statement("take_resume"), partition.topic, partition.partition, owner, order))
+    return row is not None
 
 
 async def look(db: Database, partition: Partition, lowest_pending: int) -> Look | None:
@@ -285,7 +293,7 @@ async def _settle_pass(connection: Connection, verdicts: Sequence[Verdict], done
 
 async def _insert_registrations(connection: Connection, verdicts: Sequence[Verdict], done: Settled) -> set[Key]:
     """Return the registrations that have no earlier outcome."""
-    fresh = await _try_registrations(connection, verdicts)
+    fresh = await _write_registrations(connection, "registrations_insert", verdicts)
     missing = [v for v in verdicts if _key(v.tie) not in fresh]
     if not missing:
         return fresh
@@ -304,9 +312,7 @@ async def _insert_registrations(connection: Connection, verdicts: Sequence[Verdi
         if verdict.tie is not None and _differs(verdict.tie.fingerprint, row["fingerprint"]):
             done.differing += 1
     if again:
-        keys = [_key(v.tie) for v in again]
-        await connection.execute(statement("registrations_forget_failed"), [k[1] for k in keys], [k[0] for k in keys])
-        fresh |= await _try_registrations(connection, again)
+        fresh |= await _write_registrations(connection, "registrations_replace_failed", again)
     return fresh
 
 
@@ -314,10 +320,11 @@ def _differs(mine: str | None, stored: str | None) -> bool:
     return mine is not None and stored is not None and mine != stored
 
 
-async def _try_registrations(connection: Connection, verdicts: Sequence[Verdict]) -> set[Key]:
+async def _write_registrations(connection: Connection, name: str, verdicts: Sequence[Verdict]) -> set[Key]:
+    """Run one of the two statements that write outcomes; return the registrations that it wrote."""
     columns = list(zip(*map(_registration_row, verdicts), strict=True))
     record = verdicts[0].record
-    rows = await connection.fetch(statement("registrations_insert"), *columns[:9], record.topic, record.partition, *columns[9:])
+    rows = await connection.fetch(statement(name), *columns[:9], record.topic, record.partition, *columns[9:])
     return {(row["tenant_id"], row["registration_id"]) for row in rows}
 
 

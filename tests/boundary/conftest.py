@@ -1,4 +1,4 @@
-"""Ingresses for the tests: with a worker, and without."""
+"""What the tests at the boundary begin with: an ingress, a partition, a topic, a database of a module's own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.consumer import fetcher
 
+from tests.boundary import sessions
+from tests.boundary.databases import Home, copied
 from tests.boundary.ingress_door import Door, opened
+from tests.boundary.places import Place
+from tests.boundary.tracks import Track
 from tests.conftest import World, settings_of, url_of
 from worker import app, logs
 from worker.dev.embedded import Stack
-from worker.postgres import connect
+from worker.kafka import Producer
+from worker.postgres import Database, connect
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +58,88 @@ def logged() -> Iterator[io.StringIO]:
     logs.configure("INFO", "json", stream)
     yield stream
     logs.configure("INFO", "json")
+
+
+# --- the worker's own parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def home(servers: Stack, template: str) -> AsyncIterator[Home]:
+    """A database for the tests of a module, where each writes what no other one reads."""
+    async with copied(servers, template) as made:
+        yield made
+
+
+@pytest.fixture
+def name() -> str:
+    """What the sessions of one test are called."""
+    return f"{sessions.NAME}-{os.urandom(4).hex()}"
+
+
+@pytest.fixture
+async def database(home: Home, name: str) -> AsyncIterator[Database]:
+    """A pool with a deadline of a second."""
+    opened = sessions.of(home.url, name)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def pool(home: Home) -> AsyncIterator[Database]:
+    """A pool as a worker has it."""
+    opened = Database(home.url, connections=4, timeout_s=8, name="registration-worker")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def place(pool: Database, home: Home) -> Place:
+    """A partition that was claimed."""
+    claimed = Place(pool, home)
+    await claimed.claim()
+    return claimed
+
+
+@pytest.fixture
+async def other(pool: Database, home: Home) -> Place:
+    """Another one."""
+    claimed = Place(pool, home)
+    await claimed.claim()
+    return claimed
+
+
+@pytest.fixture
+def bootstrap(servers: Stack) -> str:
+    """Where Kafka is."""
+    return servers.kafka.bootstrap
+
+
+@pytest.fixture
+def topic() -> str:
+    """The name of a topic that no other test uses."""
+    return f"test.{os.urandom(6).hex()}"
+
+
+@pytest.fixture
+async def producer(bootstrap: str) -> AsyncIterator[Producer]:
+    """Our producer."""
+    opened = Producer(bootstrap, timeout_s=5, client_id="tests")
+    yield opened
+    await opened.stop()
+
+
+@pytest.fixture
+def fast_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client's own parser at a test's start, and give it back at its end: what replaces it stays for a process."""
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
+
+
+@pytest.fixture
+async def track(servers: Stack, home: Home, logged: io.StringIO) -> AsyncIterator[Track]:
+    """A topic of its own, not yet made."""
+    world = World(settings_of(servers, home.url), home.connection, f"commands.{os.urandom(6).hex()}")
+    upstream = app.producer_of(world.settings, "tests")
+    made = Track(world, upstream, logged)
+    await made.begin()
+    yield made
+    await upstream.stop()

@@ -126,7 +126,7 @@ async def test_a_bug_of_ours_is_a_problem_and_is_logged_without_a_value(world: W
     lines = [json.loads(line) for line in logged.getvalue().splitlines() if told["traceId"] in line]
 
     assert [line["event"] for line in lines] == ["request.failed", "request.answered"]
-    assert lines[0]["error"] == "UndefinedColumnError"
+    assert lines[0]["error"] == "DatabaseBugError"
     assert lines[0]["at"]
     assert lines[1]["route"] == "/api/v2.1/customers/{customerId}"
     assert "hunter2" not in json.dumps(lines)

@@ -1,43 +1,21 @@
 """A lane on real servers: from command to event, and where it begins."""
 
 from __future__ import annotations
-import asyncio
-import io
-import json
+
 import os
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 from uuid import uuid4
+
 import pytest
+
 from schemas.base import header
-from schemas.commands import INGRESS_SOURCE
-from schemas.dead_letters import DEAD_LETTERS_TOPIC, DeadLetter
-from schemas.events import EVENTS_TOPIC
 from tests import commands
 from tests.boundary import topics
 from tests.boundary.conditions import until
-from tests.boundary.databases import Home, copied
-from tests.boundary.topics import fast_parser  # noqa: F401 - a fixture
+from tests.boundary.tracks import Track, blocked, exist, leave_in_outbox, publish, remove, working
 from tests.commands import registration_id
-from tests.conftest import World, settings_of
-from tests.records import DEVELOPMENT
-from worker import app
-from worker.catalogues import COMPLETE_FOR, Rules
-from worker.consumer import Consumer
-from worker.dev.embedded import Stack
-from worker.kafka import Member, OutMessage, Partition, Producer, Record
-from worker.kafka.producer import partition_of
-from worker.lane import Lane
-from worker.metrics import Metrics
-from worker.parts import Parts
 from worker.postgres import connect
-from worker.sealing import Sealer
-
-from tests.boundary.tracks import Track, Worker, blocked, exist, leave_in_outbox, lose, publish, remove, working
-
 
 NUL: Final = "a\0b"
 """A fingerprint that is text to JSON and none to PostgreSQL."""

@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.consumer import fetcher
 from aiokafka.record.util import calc_crc32c
 
 from schemas.commands import COMMANDS_TOPIC
@@ -86,12 +84,6 @@ async def transact(bootstrap: str, topic: str, messages: Sequence[OutMessage], *
     await until(marked, "the transaction's marker is written")
 
 
-@pytest.fixture
-def fast_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client's own parser at a test's start, and give it back at its end: what replaces it stays for a process."""
-    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
-
-
 async def send_undecodable(bootstrap: str, partition: Partition, value: bytes) -> int:
     """Send a record with a header whose name is no UTF-8, which the broker takes and our client can't read."""
     async with producing(bootstrap) as producer:
@@ -108,3 +100,8 @@ async def send_undecodable(bootstrap: str, partition: Partition, value: bytes) -
 def values(found: Sequence[Record]) -> list[bytes | None]:
     """Return the values of records."""
     return [record.value for record in found]
+
+
+def out(topic: str, value: bytes | None, key: bytes | None = b"key") -> OutMessage:
+    """Return a message without headers."""
+    return OutMessage(topic, key, value, ())

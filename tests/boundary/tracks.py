@@ -1,41 +1,31 @@
 """A topic with a database behind it and a worker on it, for the tests of lanes."""
 
 from __future__ import annotations
+
 import asyncio
 import io
 import json
-import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
-from uuid import uuid4
-import pytest
-from schemas.base import header
-from schemas.commands import INGRESS_SOURCE
+from typing import Any
+
 from schemas.dead_letters import DEAD_LETTERS_TOPIC, DeadLetter
 from schemas.events import EVENTS_TOPIC
 from tests import commands
 from tests.boundary import topics
 from tests.boundary.conditions import until
-from tests.boundary.databases import Home, copied
-from tests.boundary.topics import fast_parser  # noqa: F401 - a fixture
 from tests.commands import registration_id
-from tests.conftest import World, settings_of
+from tests.conftest import World
 from tests.records import DEVELOPMENT
 from worker import app
-from worker.catalogues import COMPLETE_FOR, Rules
+from worker.catalogues import Rules
 from worker.consumer import Consumer
-from worker.dev.embedded import Stack
-from worker.kafka import Member, OutMessage, Partition, Producer, Record
+from worker.kafka import OutMessage, Producer, Record
 from worker.kafka.producer import partition_of
-from worker.lane import Lane
 from worker.metrics import Metrics
 from worker.parts import Parts
-from worker.postgres import connect
 from worker.sealing import Sealer
-
 
 
 @dataclass

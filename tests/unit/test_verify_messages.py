@@ -119,6 +119,8 @@ def told(row: Mapping[str, Any] = ROW, **members: object) -> list[tuple[str, str
         ('{"password": "x"}'.encode("utf-16"), True),
         (b'broken {"password": "x"', True),
         (b"[" * 100_000 + b'"password"', True),
+        (b"[" * 100_000 + b'"\\u0061"', True),
+        (b'{"a": ' + b"9" * 5000 + b', "p\\u0061ssword": 1}', True),
         (b'{"passwordHash": "x", "Password": "x"}', False),
         (b'{"a": "password"}', False),
         (b'{"a": "\\"password\\": 1"}', False),
@@ -136,6 +138,7 @@ def test_a_password_is_a_member_of_that_name(value: bytes | None, expected: bool
     ("value", "expected"),
     [
         (b'{"registrationId": "r", "tenantId": "t", "customer": 1}', ("r", "t")),
+        (b'{"registrationId": "r", "tenantId": "t", "a": ' + b"9" * 5000 + b"}", ("r", "t")),
         (b'{"registrationId": "r"}', None),
         (b'{"registrationId": "r", "tenantId": 1}', None),
         (b'{"registrationId": "r\\u0000", "tenantId": "t"}', None),

@@ -73,7 +73,7 @@ def customer(row: Mapping[str, Any]) -> dict[str, Any]:
         "placeOfBirth": row["place_of_birth"],
         "gender": row["gender"],
         "nationality": row["nationality"],
-        "nationalities": row["nationalities"],
+        "nationalities": row["nationalities"] or [row["nationality"]],
         "addresses": json.loads(row["addresses"]),
         "contacts": json.loads(row["contacts"]),
     }

@@ -12,6 +12,7 @@ from worker.kafka.records import (
     Record,
     Sent,
     bounded,
+    size_bytes,
 )
 from worker.kafka.topics import create_topics, topic_settings
 
@@ -31,5 +32,6 @@ __all__ = [
     "UnacknowledgedError",
     "bounded",
     "create_topics",
+    "size_bytes",
     "topic_settings",
 ]

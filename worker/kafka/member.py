@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalGenerationError, IllegalStateError, KafkaError, UnknownMemberIdError
+from aiokafka.errors import CommitFailedError, IllegalGenerationError, IllegalStateError, UnknownMemberIdError
 
-from worker.errors import LostPartitionError, UnavailableError
+from worker.errors import LostPartitionError, RejoinError, UnavailableError
 from worker.kafka.lenient import read_leniently
-from worker.kafka.records import CALL_TIMEOUT_S, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
+from worker.kafka.records import CALL_TIMEOUT_S, CLIENT_ERRORS, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
 
 _DAY_MS: Final = 86_400_000
 
@@ -27,19 +27,20 @@ class Assignments(Protocol):
     async def on_revoked(self, partitions: set[Partition]) -> None:
         """These partitions are no longer ours when this returns."""
 
-    async def on_assigned(self, partitions: set[Partition]) -> None:
-        """These partitions are ours."""
+    async def on_assigned(self, member: Member, partitions: set[Partition]) -> None:
+        """These partitions are that member's."""
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    def __init__(self, owner: Assignments) -> None:
+    def __init__(self, owner: Assignments, member: Member) -> None:
         self._owner = owner
+        self._member = member
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         await self._owner.on_revoked({Partition(*each) for each in revoked})
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        await self._owner.on_assigned({Partition(*each) for each in assigned})
+        await self._owner.on_assigned(self._member, {Partition(*each) for each in assigned})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,23 @@ class Member:
             UnavailableError: Kafka does not answer.
         """
         await bounded(self._consumer.start(), CALL_TIMEOUT_S, "connect")
-        self._consumer.subscribe([self._how.topic], listener=_Listener(self._owner))
+        self._consumer.subscribe([self._how.topic], listener=_Listener(self._owner, self))
+
+    def check(self) -> None:
+        """
+        See whether the client's own tasks still live; they end silently, and some errors wait until somebody asks.
+
+        Raises:
+            RejoinError: one has ended: this membership does nothing any more.
+            UnavailableError: the group has trouble.
+        """
+        coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher  # noqa: SLF001 - nothing public tells
+        if fetcher.error_future.done() or coordinator._coordination_task.done():  # noqa: SLF001
+            raise RejoinError
+        try:
+            coordinator.check_errors()
+        except CLIENT_ERRORS as error:
+            raise UnavailableError("kafka", f"group: {type(error).__name__}") from None
 
     async def leave(self) -> None:
         """Leave the group, within a bound."""
@@ -141,6 +158,10 @@ class Member:
             return None
         return None if end is None else int(end)
 
+    async def tell(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit positions to Kafka, for lag dashboards only; raises as `prove` does."""
+        await self._commit(dict(offsets))
+
     async def prove(self, partition: Partition, offset: int) -> None:
         """
         Tell the group where this partition stands, which a member of an older generation may not.
@@ -149,11 +170,15 @@ class Member:
             LostPartitionError: the group no longer counts this partition as ours.
             UnavailableError: Kafka does not answer.
         """
+        await self._commit({partition: offset})
+
+    async def _commit(self, offsets: dict[Partition, int]) -> None:
         try:
-            await asyncio.wait_for(self._consumer.commit({partition: offset}), CALL_TIMEOUT_S)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self._consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError, IllegalGenerationError, UnknownMemberIdError):
-            raise LostPartitionError(str(partition)) from None
+            raise LostPartitionError(", ".join(map(str, offsets))) from None
         except TimeoutError:
             raise UnavailableError("kafka", "commit: no answer") from None
-        except (KafkaError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise UnavailableError("kafka", f"commit: {type(error).__name__}") from None

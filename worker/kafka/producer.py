@@ -13,11 +13,19 @@ from typing import Any
 from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from worker import logs
 from worker.errors import UnavailableError
-from worker.kafka.records import DEAD_LETTER_MAX_BYTES, MESSAGE_MAX_BYTES, OutMessage, Partition, Sent, bounded, stop_client
+from worker.kafka.records import (
+    CLIENT_ERRORS,
+    DEAD_LETTER_MAX_BYTES,
+    MESSAGE_MAX_BYTES,
+    OutMessage,
+    Partition,
+    Sent,
+    bounded,
+    stop_client,
+)
 
 
 class UnacknowledgedError(UnavailableError):
@@ -60,11 +68,11 @@ class Producer:
         Raises:
             UnavailableError: not all are acknowledged; some may be on the topic all the same.
         """
-        producer = await self._ready()
+        producer = await bounded(self._ready(), self._timeout_s, "connect")
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await _send_batches(producer, messages)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (*CLIENT_ERRORS, TimeoutError) as error:
             self._discard(producer, type(error).__name__)
             raise UnavailableError("kafka", f"produce: {type(error).__name__}") from None
         except BaseException:
@@ -85,7 +93,7 @@ class Producer:
             async with asyncio.timeout(self._timeout_s):
                 future = await producer.send(message.topic, key=message.key, value=message.value, headers=list(message.headers))
                 meta = await future
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (*CLIENT_ERRORS, TimeoutError) as error:
             self._discard(producer, type(error).__name__)
             raise UnacknowledgedError("kafka", f"produce: {type(error).__name__}") from None
         return Sent(meta.partition, meta.offset)

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 STOP_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 10.0
+CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
+"""What aiokafka raises around a connection that is being lost; RuntimeError is uvloop's word for a closed socket."""
 MESSAGE_MAX_BYTES: Final = 1_048_576
 DEAD_LETTER_MAX_BYTES: Final = 2 * MESSAGE_MAX_BYTES
 
@@ -69,6 +71,11 @@ class Sent(NamedTuple):
     offset: int
 
 
+def size_bytes(record: Record) -> int:
+    """Return what a record holds in memory, roughly: key and value."""
+    return len(record.key or b"") + len(record.value or b"")
+
+
 async def bounded(call: Awaitable[T], timeout_s: float, what: str) -> T:
     """
     Wait for a call to Kafka, not longer than its deadline.
@@ -77,10 +84,11 @@ async def bounded(call: Awaitable[T], timeout_s: float, what: str) -> T:
         UnavailableError: no answer in time, or Kafka says that it can't.
     """
     try:
-        return await asyncio.wait_for(call, timeout_s)
+        async with asyncio.timeout(timeout_s):  # `wait_for` of Python 3.11 may swallow a cancel that comes with the result
+            return await call
     except TimeoutError:
         raise UnavailableError("kafka", f"{what}: no answer in {timeout_s:g} s") from None
-    except (KafkaError, OSError) as error:
+    except CLIENT_ERRORS as error:
         raise UnavailableError("kafka", f"{what}: {type(error).__name__}") from None
 
 

@@ -108,9 +108,15 @@ def carries_password(value: bytes | None) -> bool:
     if not quoted and b"\\u" not in plain:
         return False
     try:
-        return _names_password(json.loads(value))
-    except (ValueError, RecursionError):
+        return _names_password(json.loads(value, parse_int=_no_number))
+    except ValueError:
         return quoted
+    except RecursionError:
+        return True  # nested too deep to be read: what may hold one is treated as if it did
+
+
+def _no_number(_digits: str) -> None:
+    """Leave a whole number out: no number is looked at, and Python refuses to read very long ones."""
 
 
 def _names_password(node: object) -> bool:
@@ -129,7 +135,7 @@ def _names_password(node: object) -> bool:
 def registration_of(value: bytes | None) -> tuple[str, str] | None:
     """Return registration id and tenant as a command names them; None where they can't be read."""
     try:
-        document = json.loads(value or b"")
+        document = json.loads(value or b"", parse_int=_no_number)
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
