@@ -118,8 +118,8 @@ async def test_another_migrator_is_not_waited_for_for_ever(empty: Home, folder: 
     slow = asyncio.create_task(migrate(empty.url, folder))
 
     async def at_work() -> bool:
-        found = await empty.connection.fetchval("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')")
-        return bool(found)
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        return bool(await empty.connection.fetchval(query))
 
     await until(at_work, "the first is in its third file")
     with pytest.raises(UnavailableError):
