@@ -197,7 +197,7 @@ async def test_sessions_that_die_at_any_moment_double_nothing(track: Track) -> N
     for partition in (0, 1):
         await track.send(*(track.command() for _ in range(200)), partition=partition)
     async with working(track, batch_max_records=20) as worker:
-        for times in (1, 2):
+        for times in range(1, 5):
             await track.says("batch.stored", 2 * times)
             await track.world.connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -160,7 +160,7 @@ async def working(track: Track, group: str | None = None, **changed: object) -> 
     settings = track.world.settings.model_copy(update={"metadata_max_age_s": 1.0, **changed})
     database, producer = app.database_of(settings, "worker"), app.producer_of(settings, "worker")
     sealer = Sealer(settings.sealing_keys.get_secret_value())
-    how = replace(app.membership(settings), topic=track.world.topic, group=group or track.world.topic)
+    how = replace(app.membership(settings), topic=track.world.topic, group=group or track.world.topic, fetch_max_wait_s=0.05)
     consumer = Consumer(Parts(settings, database, producer, sealer, Rules(database), Metrics()), how)
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))

@@ -45,7 +45,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """How a worker takes part in its group."""
+    """
+    How a worker takes part in its group.
+
+    Attributes:
+        fetch_max_wait_s: how long a broker holds a fetch that finds nothing; a claim's seek waits for the one under way.
+    """
 
     bootstrap: str
     group: str
@@ -55,6 +60,7 @@ class Membership:
     heartbeat_interval_s: float
     rebalance_timeout_s: float
     metadata_max_age_s: float
+    fetch_max_wait_s: float = 0.5
 
 
 class Member:
@@ -75,7 +81,7 @@ class Member:
             max_poll_interval_ms=_DAY_MS,
             metadata_max_age_ms=int(how.metadata_max_age_s * 1000),
             max_partition_fetch_bytes=MESSAGE_MAX_BYTES,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=int(how.fetch_max_wait_s * 1000),
         )
         self._owner = owner
 
