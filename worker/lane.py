@@ -312,10 +312,14 @@ class Lane:
         if not await self._relay.acknowledged(0):
             await self._look_when_due()
             return
-        if keys := self._relay.take_acknowledged():
-            await store.delete(self._parts.database, self.partition, self._mine, keys)
+        await self._delete_acknowledged()
         await self._pass_control_records()
         await self._look_when_due()
+
+    async def _delete_acknowledged(self) -> None:
+        """Remove from the outbox what Kafka has, where no batch comes that would take it along."""
+        if keys := self._relay.take_acknowledged():
+            await store.delete(self._parts.database, self.partition, self._mine, keys)
 
     async def _pass_control_records(self) -> None:
         """Write the position where only markers of transactions followed, which are no records."""
@@ -366,8 +370,7 @@ class Lane:
     async def _wait_and_look(self) -> None:
         """Stand still for an interval, without records, as a lane that waits for time or for an operator."""
         await self._acknowledged()
-        if keys := self._relay.take_acknowledged():
-            await store.delete(self._parts.database, self.partition, self._mine, keys)
+        await self._delete_acknowledged()
         await self._sleep(self._parts.settings.look_interval_s)
         if not self._closing:
             await self._look()
@@ -447,8 +450,7 @@ class Lane:
             return
         with suppress(UnavailableError, TooSlowError, UnstorableError, StaleError, FencedError, CommitUnknownError):
             await self._acknowledged()
-            if keys := self._relay.take_acknowledged():
-                await store.delete(self._parts.database, self.partition, self._mine, keys)
+            await self._delete_acknowledged()
 
     def _report(self, part: Sequence[Examined], settled: Settled, started: float) -> None:
         duration_s = time.monotonic() - started

@@ -122,8 +122,8 @@ class Database:
         async with self._connection() as connection:
             try:
                 return await self._bounded(connection, unit(connection), timeout_s or self._timeout_s)
-            except (UnavailableError, TooSlowError, asyncio.CancelledError) as error:
-                if committing and not isinstance(error, asyncio.CancelledError):
+            except (UnavailableError, TooSlowError) as error:
+                if committing:
                     raise CommitUnknownError(str(error)) from None
                 raise
             finally:
