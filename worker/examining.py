@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from worker import logs, store
+from worker import logs
 from worker.breaker import Breaker
 from worker.catalogues import Rules
 from worker.errors import UnavailableError
 from worker.kafka import Record
-from worker.registration import UnknownTenantError, Verdict, counts_for_breaker, examine, refuse
+from worker.registration import UnknownTenantError, Verdict, counts_for_breaker, examine, recorded_at, refuse
 
 YIELD_EVERY: Final = 50
 """Records decided before the loop may send a heartbeat: some 5 ms."""
@@ -88,7 +88,7 @@ def _verdict(record: Record, rules: Rules, skip: int | None, *, fresh: bool) -> 
 
 async def _cover(latest: Record, rules: Rules) -> bool:
     """Read the catalogues again where they may lack a version that holds for these records; say whether it was done."""
-    when = store.recorded_at(latest)
+    when = recorded_at(latest)
     if rules.snapshot.covers(when):
         return False
     await rules.refresh()

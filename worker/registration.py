@@ -99,6 +99,11 @@ class UnknownTenantError(Exception):
     """No catalogue for this tenant in the snapshot: read it afresh, then ask again."""
 
 
+def recorded_at(record: Record) -> datetime:
+    """Return the broker's timestamp of a record."""
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
 def counts_for_breaker(verdict: Verdict) -> bool:
     """Say whether a verdict is one of those that, many in a row, mean a bad deploy rather than bad data."""
     return isinstance(verdict, DeadLetter) or (isinstance(verdict, Rejected) and verdict.suspicious)
@@ -115,7 +120,7 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
     Raises:
         UnknownTenantError: only where `fresh` is false.
     """
-    decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    decided_at = recorded_at(record)
     fault = _envelope_fault(record)
     if fault is not None:
         return refuse(record, fault, snapshot)
@@ -150,7 +155,7 @@ def _judge(record: Record, decided_at: datetime, command: RegisterCustomer, tena
 
 def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
     """Make a dead letter of a record, tied to its registration where that can be read."""
-    decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    decided_at = recorded_at(record)
     with_payload = record.value is None or not carries_password(record.value)
     return DeadLetter(record, decided_at, code, _tie_of(_document(record.value), snapshot), with_payload)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -430,8 +429,3 @@ def digest(record: Record) -> bytes:
     for part in (record.key, record.value, record.timestamp.to_bytes(8, signed=True)):
         state.update(b"\0" if part is None else len(part).to_bytes(4) + part)
     return state.digest()
-
-
-def recorded_at(record: Record) -> datetime:
-    """Return the broker's timestamp of a record."""
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
