@@ -33,7 +33,7 @@ from worker.sealing import Sealer
 
 RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC: 14}
 SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
-GC_OBJECTS: Final = 100_000
+GC_OBJECTS: Final = 500_000
 _PARENT_CHECK_S: Final = 1.0
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_MAX_S: Final = 30.0
@@ -151,8 +151,8 @@ def _settle_memory() -> None:
     """
     Keep the garbage collector from looking through everything that a batch holds, again and again.
 
-    A batch makes some 50,000 objects that all die by their reference counts; the default thresholds would start hundreds
-    of collections for it, which cost more than the work itself (README, D-10).
+    The batches in flight are some 200,000 objects that all die by their reference counts; the default thresholds would
+    start hundreds of collections for each batch, which cost more than the work itself (README, D-10).
     """
     gc.collect()
     gc.freeze()

@@ -16,7 +16,7 @@ from random import uniform
 from typing import Final
 from uuid import UUID
 
-from worker import logs, store
+from worker import logs, settlement, store
 from worker.breaker import Breaker
 from worker.claiming import Claimant, Claimed, InputLostError, gives_up
 from worker.errors import (
@@ -34,7 +34,8 @@ from worker.kafka import MESSAGE_MAX_BYTES, Member, Partition, Record, size_byte
 from worker.parts import Parts
 from worker.registration import DeadLetter, Verdict, refuse
 from worker.relay import Relay
-from worker.store import Move, Settled, StaleError
+from worker.settlement import Move, Settled
+from worker.store import StaleError
 
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
@@ -294,7 +295,7 @@ class Lane:
     async def _transact(self, move: Move, verdicts: Sequence[Verdict]) -> Settled:
         deletes = self._relay.take_acknowledged()
         try:
-            return await store.settle(self._parts.database, move, verdicts, deletes, self._parts.sealer)
+            return await settlement.settle(self._parts.database, move, verdicts, deletes, self._parts.sealer)
         except (UnstorableError, TooSlowError):
             self._relay.put_back(deletes)
             raise
@@ -328,7 +329,7 @@ class Lane:
             return
         self._unverified = None
         move = Move(self.partition, self._mine, self._next, position, dead_letter_run=self._breaker.run)
-        await store.settle(self._parts.database, move, (), (), self._parts.sealer)
+        await settlement.settle(self._parts.database, move, (), (), self._parts.sealer)
         self._next = position
 
     async def _look_when_due(self) -> None:

@@ -19,6 +19,7 @@ import asyncpg
 from worker.errors import CommitUnknownError, DatabaseBugError, TooSlowError, UnavailableError, UnstorableError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Row: TypeAlias = asyncpg.Record
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -48,7 +49,7 @@ def classify(error: BaseException) -> Exception | None:
     """
     if isinstance(error, asyncpg.PostgresError):
         return _classify_sqlstate(error)
-    if isinstance(error, (asyncpg.exceptions.DataError, UnicodeEncodeError)):
+    if isinstance(error, (asyncpg.exceptions.DataError, UnicodeEncodeError, OverflowError)):
         return UnstorableError("the driver can't encode a value")
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, asyncio.IncompleteReadError)):
         return UnavailableError("database", type(error).__name__)
@@ -62,7 +63,7 @@ def _classify_sqlstate(error: asyncpg.PostgresError) -> Exception | None:
     if state in _TOO_SLOW:
         return TooSlowError(text)
     if state.startswith(_UNSTORABLE):
-        return UnstorableError(text)
+        return UnstorableError(text, constraint)
     if state.startswith(_UNAVAILABLE):
         return UnavailableError("database", text)
     return None

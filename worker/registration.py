@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from argon2 import Type, extract_parameters
@@ -32,6 +32,8 @@ _SPEC_VERSION: Final = SPEC_VERSION.encode()
 _REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 _PASSWORD_NAMES: Final = frozenset({"password", "matchingPassword"})
 _QUOTED_NAMES: Final = (b'"password"', b'"matchingPassword"')
+_QUOTED_END: Final = b'assword"'
+"""Both names end so; to look for it first is to look once."""
 _HASH_BOUNDS: Final = {"memory_cost": (19_456, 262_144), "time_cost": (2, 10), "parallelism": (1, 8)}
 _HASH_VERSION: Final = 19
 _DERIVED: Final = (ids.EVENT, ids.CUSTOMER, ids.USER, ids.PERSON)
@@ -40,6 +42,9 @@ _SALT_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{11,}")
 _HASH_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{22,}")
 """16 bytes and more."""
 _NOT_JSON: Final = object()
+
+Headers: TypeAlias = Mapping[str, bytes | None]
+"""Those of one record by their names; the first, where a name repeats."""
 
 
 class Tie(NamedTuple):
@@ -53,8 +58,7 @@ class Tie(NamedTuple):
     fingerprint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A customer will exist, unless the email has one already."""
 
     record: Record
@@ -68,8 +72,7 @@ class Accepted:
     person_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A refusal: an outcome like any other."""
 
     record: Record
@@ -81,8 +84,7 @@ class Rejected:
     """Our own ingress had found it valid: versions disagree, which the breaker counts like a dead letter."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A record that can never be processed. `with_payload` is false where it carries a plaintext password."""
 
     record: Record
@@ -120,36 +122,36 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
     Raises:
         UnknownTenantError: only where `fresh` is false.
     """
-    decided_at = recorded_at(record)
-    fault = _envelope_fault(record)
+    decided_at, headers = recorded_at(record), dict(reversed(record.headers))
+    fault = _envelope_fault(record, headers)
     if fault is not None:
         return refuse(record, fault, snapshot)
     assert record.value is not None, "a tombstone is an envelope fault"  # noqa: S101 - narrows the type
     try:
         command = RegisterCustomer.model_validate_json(record.value, by_alias=True, by_name=False)
     except ValidationError as error:
-        return _examine_faulty(record, decided_at, snapshot, error, fresh=fresh)
+        return _examine_faulty(record, headers, snapshot, error, fresh=fresh)
     tenant = snapshot.tenant(command.tenant_id)
     if tenant is None:
         return _unknown_tenant(record, decided_at, fresh=fresh)
     registration = ids.registration_uuid(command.registration_id)
-    if registration is None or not _same_tenant(record, tenant, snapshot):
+    if registration is None or not _same_tenant(headers, tenant, snapshot):
         return DeadLetter(record, decided_at, "schema.invalid" if registration is None else "tenant.mismatch", None)
-    return _judge(record, decided_at, command, tenant, registration)
+    return _judge(record, headers, command, tenant, registration)
 
 
-def _judge(record: Record, decided_at: datetime, command: RegisterCustomer, tenant: Versions, registration: bytes) -> Verdict:
+def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: Versions, registration: bytes) -> Verdict:
     """Decide a command whose registration and tenant are known."""
-    tenant_id = tenant.tenant_id
-    event_id, customer_id, user_id, person_id = (ids.derive(kind, tenant_id, registration) for kind in _DERIVED)
+    tenant_id, decided_at = tenant.tenant_id, recorded_at(record)
+    event_id, customer_id, user_id, person_id = [ids.derive(kind, tenant_id, registration) for kind in _DERIVED]
     tie = Tie(tenant_id, command.registration_id, event_id, command.requested_at, command.requested_by, command.fingerprint)
     version, catalogue = tenant.at(decided_at)
     if not acceptable_hash(command.password_hash):
         refused = Refused(VALIDATION_FAILED, (_HASH_FAULT,))
-        return Rejected(record, decided_at, tie, version, refused, _suspicious(record, refused))
+        return Rejected(record, decided_at, tie, version, refused, _suspicious(headers, refused))
     verdict = assess(command.customer, catalogue, version, _day(decided_at, catalogue.tenant.time_zone))
     if isinstance(verdict, Refused):
-        return Rejected(record, decided_at, tie, version, verdict, _suspicious(record, verdict))
+        return Rejected(record, decided_at, tie, version, verdict, _suspicious(headers, verdict))
     return Accepted(record, decided_at, tie, version, verdict, command.password_hash, customer_id, user_id, person_id)
 
 
@@ -168,7 +170,7 @@ def carries_password(value: bytes) -> bool:
     """
     # UTF-16 and UTF-32 are no JSON on a wire, and must hide nothing all the same.
     plain = value.replace(b"\0", b"") if b"\0" in value else value
-    quoted, escaped = any(name in plain for name in _QUOTED_NAMES), b"\\u" in plain
+    quoted, escaped = _QUOTED_END in plain and any(name in plain for name in _QUOTED_NAMES), b"\\" in plain and b"\\u" in plain
     if not quoted and not escaped:
         return False
     try:
@@ -210,22 +212,21 @@ _HASH_FAULT: Final = Fault(
 )
 
 
-def _envelope_fault(record: Record) -> str | None:
+def _envelope_fault(record: Record, headers: Headers) -> str | None:
     if record.value is None:
         return "value.null"
     if carries_password(record.value):
         return "password.plaintext"
-    headers = dict(reversed(record.headers))
-    if not all(headers.get(name) for name in _REQUIRED_HEADERS):
+    if not all(map(headers.get, _REQUIRED_HEADERS)):
         return "envelope.invalid"
     if headers["ce_type"] != _TYPE or headers["ce_specversion"] != _SPEC_VERSION:
         return "type.unexpected"
     return None
 
 
-def _examine_faulty(record: Record, decided_at: datetime, snapshot: Snapshot, error: ValidationError, *, fresh: bool) -> Verdict:
+def _examine_faulty(record: Record, headers: Headers, snapshot: Snapshot, error: ValidationError, *, fresh: bool) -> Verdict:
     """A value that is no valid command: rejected where it can be tied to a registration, else a dead letter."""
-    document = _document(record.value)
+    decided_at, document = recorded_at(record), _document(record.value)
     if not isinstance(document, dict):
         return DeadLetter(record, decided_at, "json.malformed" if document is _NOT_JSON else "schema.invalid", None)
     named = document.get("tenantId")
@@ -235,7 +236,7 @@ def _examine_faulty(record: Record, decided_at: datetime, snapshot: Snapshot, er
     tie = _tie_of(document, snapshot)
     if tie is None or tenant is None:
         return DeadLetter(record, decided_at, "schema.invalid", None)
-    if not _same_tenant(record, tenant, snapshot):
+    if not _same_tenant(headers, tenant, snapshot):
         return DeadLetter(record, decided_at, "tenant.mismatch", None)
     version, catalogue = tenant.at(decided_at)
     checked = check_document(
@@ -246,7 +247,7 @@ def _examine_faulty(record: Record, decided_at: datetime, snapshot: Snapshot, er
             raise AssertionError("a value that is no command has a fault")
         # Python reads it and a strict parser does not: half a surrogate pair, say, in a member that nobody looks at.
         return DeadLetter(record, decided_at, "json.malformed", tie)
-    return Rejected(record, decided_at, tie, version, checked, _suspicious(record, checked))
+    return Rejected(record, decided_at, tie, version, checked, _suspicious(headers, checked))
 
 
 def _envelope_faults(error: ValidationError) -> tuple[Fault, ...]:
@@ -264,14 +265,13 @@ def _unknown_tenant(record: Record, decided_at: datetime, *, fresh: bool) -> Dea
     return DeadLetter(record, decided_at, "tenant.unknown", None)
 
 
-def _same_tenant(record: Record, tenant: Versions, snapshot: Snapshot) -> bool:
-    named = dict(reversed(record.headers)).get("ce_tenantid")
+def _same_tenant(headers: Headers, tenant: Versions, snapshot: Snapshot) -> bool:
+    named = headers.get("ce_tenantid")
     return named is None or snapshot.tenant(named.decode(errors="replace")) is tenant
 
 
-def _suspicious(record: Record, refused: Refused) -> bool:
-    source = dict(reversed(record.headers)).get("ce_source")
-    return refused.code == VALIDATION_FAILED and source == INGRESS_SOURCE.encode()
+def _suspicious(headers: Headers, refused: Refused) -> bool:
+    return refused.code == VALIDATION_FAILED and headers.get("ce_source") == INGRESS_SOURCE.encode()
 
 
 def _document(value: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON holds

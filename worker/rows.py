@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 
-from schemas.commands import Address, CategoryFeatureRelation, Contact
 from worker.core.assess import Refused
-from worker.registration import Accepted
+from worker.registration import Accepted, Rejected, Verdict
 
 PENDING: Final = "PENDING_ACTIVATION"
-_ADDRESSES: Final = TypeAdapter(tuple[Address, ...])
-_CONTACTS: Final = TypeAdapter(tuple[Contact, ...])
-_RELATIONS: Final = TypeAdapter(tuple[CategoryFeatureRelation, ...])
+COMPLETE: Final = "REGISTRATION_COMPLETE"
+REJECTED: Final = "REJECTED"
+FAILED: Final = "FAILED"
 
 
-def customer_columns(accepted: Sequence[Accepted]) -> tuple[object, ...]:
-    """Return the parameters of `customers_insert`."""
-    rows = [_customer_row(verdict) for verdict in accepted]
-    columns = list(zip(*rows, strict=True))
-    return (*columns[:6], PENDING, *columns[6:])
-
-
-def _customer_row(verdict: Accepted) -> tuple[object, ...]:
-    tie, applicant = verdict.tie, verdict.approved.applicant
+def registration_row(verdict: Verdict) -> tuple[object, ...]:
+    """Return a row of `registrations`."""
+    tie, record = verdict.tie, verdict.record
+    assert tie is not None, "only tied verdicts have a row"  # noqa: S101 - narrows the type
+    status, code, problem, reason, customer_id, version = FAILED, None, None, None, None, None
+    if isinstance(verdict, Accepted):
+        status, version = COMPLETE, verdict.catalogue_version
+        customer_id = verdict.customer_id
+    elif isinstance(verdict, Rejected):
+        status, code, version = REJECTED, verdict.refused.code, verdict.catalogue_version
+        problem, reason = _problem_json(verdict.refused), verdict.refused.reason or None
+    else:
+        code = verdict.code
     return (
-        verdict.customer_id, tie.tenant_id, tie.registration_id,
-        applicant.email, applicant.email_normalized, applicant.phone,
-        verdict.approved.categorized.category_id, categorization_json(verdict), verdict.decided_at,
+        tie.registration_id, tie.tenant_id, status, code, problem, reason, customer_id, tie.fingerprint, version,
+        record.topic, record.partition, record.offset, verdict.decided_at, tie.requested_at, tie.requested_by,
     )  # fmt: skip
 
 
-def categorization_json(verdict: Accepted) -> str:
-    """Return what the caller asked for, which is what the decision can be worked out from again."""
-    applicant = verdict.approved.applicant
-    references = _references_json(applicant.category_references)
-    relations = _RELATIONS.dump_json(applicant.relations, by_alias=True, exclude_none=True).decode()
-    return f'{{"categoryReferences":{references},"categoryFeatureRelations":{relations}}}'
-
-
-@lru_cache(maxsize=4096)
-def _references_json(references: tuple[str, str]) -> str:
-    return json.dumps(references)
+def customer_row(verdict: Accepted) -> tuple[object, ...]:
+    """Return a row of `customers`."""
+    tie, approved = verdict.tie, verdict.approved
+    applicant, categorized = approved.applicant, approved.categorized
+    return (
+        verdict.customer_id, tie.tenant_id, tie.registration_id,
+        applicant.email, applicant.email_normalized, applicant.phone, PENDING,
+        categorized.category_id, categorized.sent, verdict.decided_at,
+    )  # fmt: skip
 
 
 def person_row(verdict: Accepted) -> tuple[object, ...]:
@@ -56,8 +54,7 @@ def person_row(verdict: Accepted) -> tuple[object, ...]:
         verdict.person_id, applicant.first_name, applicant.last_name,
         applicant.customer_name, applicant.date_of_birth, applicant.place_of_birth, applicant.gender,
         applicant.nationality, applicant.nationalities if applicant.nationalities_told else None,
-        _ADDRESSES.dump_json(applicant.addresses, by_alias=True, exclude_none=True).decode(),
-        _CONTACTS.dump_json(applicant.contacts, by_alias=True, exclude_none=True).decode(),
+        to_json(applicant.addresses).decode(), to_json(applicant.contacts).decode(),
     )  # fmt: skip
 
 
@@ -81,7 +78,7 @@ def decision_row(verdict: Accepted) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def problem_json(refused: Refused) -> str | None:
+def _problem_json(refused: Refused) -> str | None:
     """Return what a refusal tells its caller; None where its code says all."""
     if not (refused.faults or refused.missing_keys or refused.invalid_values):
         return None

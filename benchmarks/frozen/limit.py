@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -22,10 +23,19 @@ import uvloop
 from benchmarks.frozen.backlog import commands
 from benchmarks.frozen.commands import RegisterCustomer
 from benchmarks.frozen.contest import GATE, Connection, Contest, connect, statement
-from benchmarks.frozen.registration import PENDING, Place, Registration, Row, registration_of
+from benchmarks.frozen.registration import Place, Registration, Row, registration_of
 
 BATCH_RECORDS: Final = 500
 _COPIES: Final = {
+    "registrations": (
+        "registration_id", "tenant_id", "status", "code", "problem", "reason", "customer_id", "fingerprint",
+        "catalogue_version", "command_topic", "command_partition", "command_offset", "decided_at", "requested_at",
+        "requested_by",
+    ),
+    "customers": (
+        "customer_id", "tenant_id", "registration_id", "email", "email_normalized", "phone", "status", "category_id",
+        "categorization", "registered_at",
+    ),
     "persons": (
         "customer_id", "tenant_id", "person_id", "first_name", "last_name", "customer_name", "date_of_birth",
         "place_of_birth", "gender", "nationality", "nationalities", "addresses", "contacts",
@@ -50,8 +60,8 @@ class Batch:
 
     first: int
     next_offset: int
-    registrations: Sequence[object]
-    customers: Sequence[object]
+    registrations: Sequence[Sequence[object]]
+    emails: Sequence[Sequence[object]]
     copies: dict[str, list[Row]]
 
 
@@ -93,9 +103,9 @@ class Lane:
             await self._connection.fetchrow(
                 statement("outbox_delete"), self._topic, self._partition, self._owner, self._published, kinds
             )
-        fresh = await self._connection.fetch(statement("registrations_insert"), *batch.registrations)
-        stored = await self._connection.fetch(statement("customers_insert"), *batch.customers)
-        if moved is None or not len(fresh) == len(stored) == batch.next_offset - batch.first:
+        known = await self._connection.fetch(statement("registrations_find"), *batch.registrations)
+        taken = await self._connection.fetch(statement("customers_by_email"), *batch.emails)
+        if moved is None or known or taken:
             msg = "the limit's rows were not all new"
             raise RuntimeError(msg)
         for table, rows in batch.copies.items():
@@ -124,14 +134,15 @@ def batches_of(contest: Contest, partition: int, first: int, count: int, offset:
 
 
 def _batch(new: list[Registration], first: int) -> Batch:
-    registrations = list(zip(*(each.registration for each in new), strict=True))
-    customers = list(zip(*(each.customer for each in new), strict=True))
+    registrations, customers = [each.registration for each in new], [each.customer for each in new]
     return Batch(
         first=first,
         next_offset=first + len(new),
-        registrations=(*registrations[:9], registrations[9][0], registrations[10][0], *registrations[11:]),
-        customers=(*customers[:6], PENDING, *customers[7:]),
+        registrations=[[row[0] for row in registrations], [row[1] for row in registrations]],
+        emails=[[row[4] for row in customers], [row[1] for row in customers]],
         copies={
+            "registrations": sorted(registrations, key=itemgetter(0, 1)),
+            "customers": sorted(customers, key=itemgetter(4, 1)),
             "persons": [each.person for each in new],
             "users": [each.user for each in new],
             "decisions": [each.decision for each in new],

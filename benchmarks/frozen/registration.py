@@ -130,7 +130,7 @@ def registration_of(command: RegisterCustomer, place: Place) -> Registration:
         person=(
             customer_id, tenant_id, person_id, person.first_name, person.last_name, individual.customer_name,
             date.fromisoformat(person.date_of_birth), person.place_of_birth, person.gender, person.nationality,
-            person.nationalities or [person.nationality], _json(_ADDRESSES, person.addresses),
+            person.nationalities, _json(_ADDRESSES, person.addresses),
             _json(_CONTACTS, person.contacts),
         ),
         user=(

@@ -97,12 +97,14 @@ CREATE TABLE persons (
   place_of_birth text,
   gender text,
   nationality text NOT NULL,
-  nationalities text[] NOT NULL,
+  nationalities text[],
   addresses json NOT NULL,
   contacts json NOT NULL,
   CONSTRAINT persons_pk PRIMARY KEY (customer_id, tenant_id),
   CONSTRAINT persons_customer_fk FOREIGN KEY (customer_id, tenant_id) REFERENCES customers
 );
+
+COMMENT ON COLUMN persons.nationalities IS 'All of them, where the person told all; null where only one was told.';
 
 CREATE TABLE users (
   customer_id text NOT NULL,

@@ -14,13 +14,14 @@ from tests import commands
 from tests.boundary.databases import Home
 from tests.conftest import SEALING_KEYS
 from tests.records import SNAPSHOT, Read, record, verdict_of
-from worker import store
+from worker import settlement, store
 from worker.kafka import Partition
 from worker.messages import EVENT
 from worker.postgres import Database, connect
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict, examine
 from worker.sealing import Sealer
-from worker.store import Claim, DeleteKey, Move, Settled
+from worker.settlement import Move, Settled
+from worker.store import Claim, DeleteKey
 
 SEALER: Final = Sealer(SEALING_KEYS)
 
@@ -52,7 +53,7 @@ class Place:
     async def settle(self, *verdicts: Verdict, deletes: Sequence[DeleteKey] = ()) -> Settled:
         """Do a batch, as a lane does."""
         move = self.move(verdicts)
-        done = await store.settle(self.database, move, verdicts, deletes, SEALER)
+        done = await settlement.settle(self.database, move, verdicts, deletes, SEALER)
         self.next_offset = move.next_offset
         return done
 

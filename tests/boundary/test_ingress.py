@@ -163,7 +163,7 @@ async def test_the_command_is_the_contracts_and_holds_no_password(alone: Door, w
     assert sent.headers["ce_tenantid"].decode() == command.tenant_id == TENANT.id
     assert (command.registration_id, command.requested_by) == (registration_id, "developer")
     assert command.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert command.customer.email == email
+    assert command.customer["email"] == email
     assert PASSWORD.encode() not in value
     assert b"never" not in value
     assert email.encode() not in b"".join([sent.record.key or b"", *sent.headers.values()])

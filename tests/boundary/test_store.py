@@ -13,13 +13,14 @@ from tests.boundary.databases import Home
 from tests.boundary.places import SEALER, Place, counts
 from tests.conftest import SEALING_KEYS
 from tests.records import SNAPSHOT, record
-from worker import store
+from worker import settlement, store
 from worker.errors import FencedError, UnavailableError
 from worker.kafka import Partition
 from worker.messages import EVENT, LETTER, Outgoing
 from worker.registration import Verdict, examine
 from worker.sealing import Sealer
-from worker.store import Claim, DeleteKey, Move, StaleError
+from worker.settlement import Move
+from worker.store import Claim, DeleteKey, StaleError
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ async def test_a_batch_whose_fence_does_not_hold_writes_nothing(
         place.letter(offset=3),
     ]
     with pytest.raises(StaleError):
-        await store.settle(place.database, replace(place.move(batch), **wrong), batch, deletes, SEALER)
+        await settlement.settle(place.database, replace(place.move(batch), **wrong), batch, deletes, SEALER)
 
     assert await counts(home) == before
     assert await place.outbox() == [(0, EVENT)]
@@ -62,11 +63,11 @@ async def test_a_batch_moves_the_position_and_remembers_its_last_record(place: P
         "UPDATE kafka_offsets SET resume_at_offset = 0, skip_offset = 5 WHERE topic = $1", place.partition.topic
     )
     accepted = place.accept(commands.email_of("move"), 3)
-    await store.settle(place.database, Move(place.partition, place.owner, 0, 4, 3, b"three", 2), [accepted], [], SEALER)
+    await settlement.settle(place.database, Move(place.partition, place.owner, 0, 4, 3, b"three", 2), [accepted], [], SEALER)
     claim = await place.claim()
 
     assert claim == Claim(4, 3, b"three", 2, 0, 5)
-    await store.settle(place.database, Move(place.partition, place.owner, 4, 6), [], [], SEALER)
+    await settlement.settle(place.database, Move(place.partition, place.owner, 4, 6), [], [], SEALER)
     assert await place.claim() == Claim(6, 3, b"three", 0, 0, None)
 
 

@@ -92,10 +92,9 @@ async def test_tenants_do_not_take_each_others_emails(place: Place) -> None:
     """Nor registrations: nothing is shared by tenants."""
     email, registration = commands.email_of("tenants"), commands.registration_id()
     ours = place.accept(email, 0, registrationId=registration)
-    theirs = replace(
-        place.accept(email, 1, registrationId=registration), customer_id="cust_other",
-        tie=Tie("another-tenant", registration, "evt_other"),
-    )  # fmt: skip
+    theirs = place.accept(email, 1, registrationId=registration)._replace(
+        customer_id="cust_other", tie=Tie("another-tenant", registration, "evt_other")
+    )
     done = await place.settle(ours, theirs)
 
     assert (done.accepted, done.rejected, done.repeated) == (2, 0, 0)
@@ -163,7 +162,7 @@ async def test_a_repeat_emits_nothing_and_changes_nothing(place: Place) -> None:
     await place.settle(accepted, rejected)
     await place.claim()
     outcomes = [await place.outcome(each.tie.registration_id) for each in (accepted, rejected)]
-    done = await place.settle(*(replace(v, record=replace(read_of(v), offset=v.record.offset + 2)) for v in (accepted, rejected)))
+    done = await place.settle(*(v._replace(record=replace(read_of(v), offset=v.record.offset + 2)) for v in (accepted, rejected)))
 
     assert (done.repeated, done.differing, done.outgoing) == (2, 0, [])
     assert [await place.outcome(each.tie.registration_id) for each in (accepted, rejected)] == outcomes
@@ -231,7 +230,7 @@ async def test_failed_again_keeps_the_coordinates_of_the_later_record(place: Pla
 
 
 async def test_of_two_lanes_with_one_email_the_first_to_commit_gets_it(place: Place, other: Place, home: Home) -> None:
-    """The second waits for the first's transaction, sees in a later statement what it committed, and refuses."""
+    """The second waits for the first's transaction, begins anew, sees what was committed, and refuses."""
     email, first, second = commands.email_of("lanes"), commands.registration_id(), commands.registration_id()
     async with held(home, "outbox"):
         ahead = asyncio.create_task(place.settle(place.accept(email, 0, registrationId=first)))
@@ -274,6 +273,26 @@ async def test_of_two_lanes_with_one_registration_the_second_repeats(place: Plac
     assert (await ahead).accepted == 1
     done = await behind
     assert (done.repeated, done.outgoing) == (1, [])
+
+
+@pytest.mark.parametrize("constraint", ["customers_email_unique", "registrations_pk"])
+async def test_a_batch_whose_keys_others_keep_taking_is_put_off(place: Place, home: Home, constraint: str) -> None:
+    """It is nobody's fault: the lane waits and tries again, and no record is bisected into a dead letter."""
+    accepted = place.accept(commands.email_of("race"), 0)
+    table = constraint.split("_", maxsplit=1)[0]
+    await home.connection.execute(
+        "CREATE FUNCTION taken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" RAISE unique_violation USING CONSTRAINT = '{constraint}'; END $$;"
+        f" CREATE TRIGGER taken BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION taken()"
+    )
+    try:
+        with pytest.raises(UnavailableError, match="time after time"):
+            await place.settle(accepted)
+    finally:
+        await home.connection.execute("DROP FUNCTION taken CASCADE")
+
+    assert await place.outcome(accepted.tie.registration_id) is None
+    assert (await place.settle(accepted)).accepted == 1
 
 
 async def test_lanes_with_the_same_people_in_opposite_order_never_wait_in_a_circle(place: Place, other: Place) -> None:

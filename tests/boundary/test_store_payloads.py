@@ -114,7 +114,7 @@ async def test_a_customer_that_conflicts_and_not_by_email_is_no_email_taken(plac
     """Its id is another's: that can't be stored, and must not be told as somebody else's email."""
     verdict = place.accept(commands.email_of("owner"), 0)
     await place.settle(verdict)
-    thief = replace(place.accept(commands.email_of("thief"), 1), customer_id=verdict.customer_id)
+    thief = place.accept(commands.email_of("thief"), 1)._replace(customer_id=verdict.customer_id)
     with pytest.raises(UnstorableError):
         await place.settle(thief)
 
@@ -125,6 +125,6 @@ async def test_a_batch_of_nothing_but_repeats_is_done_in_time(place: Place) -> N
     """A client that sends one registration 500 times holds its partition up, and does not stop it."""
     registration, email = commands.registration_id(), commands.email_of("storm")
     accepted = place.accept(email, 0, registrationId=registration)
-    done = await place.settle(*(replace(accepted, record=replace(read_of(accepted), offset=offset)) for offset in range(500)))
+    done = await place.settle(*(accepted._replace(record=replace(read_of(accepted), offset=offset)) for offset in range(500)))
 
     assert (done.accepted, done.repeated) == (1, 499)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.records import SNAPSHOT, record, verdict_of
 from worker.registration import Accepted, DeadLetter, Rejected, Tie, Verdict, examine
-from worker.store import passes
+from worker.settlement import passes
 
 _ACCEPTED = verdict_of("person@example.com")
 _REJECTED = verdict_of("nobody")
@@ -26,19 +25,19 @@ def accepted(offset: int, tenant: str, registration: str, email: str) -> Accepte
     assert isinstance(_ACCEPTED, Accepted)
     applicant = _ACCEPTED.approved.applicant._replace(email_normalized=email)
     approved = _ACCEPTED.approved._replace(applicant=applicant)
-    return replace(_ACCEPTED, record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"), approved=approved)
+    return _ACCEPTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"), approved=approved)
 
 
 def rejected(offset: int, tenant: str, registration: str) -> Rejected:
     """Return a refusal of one of a few registrations."""
     assert isinstance(_REJECTED, Rejected)
-    return replace(_REJECTED, record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"))
+    return _REJECTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"))
 
 
 def letter(offset: int, tie: Tie | None) -> DeadLetter:
     """Return a dead letter, tied or not."""
     assert isinstance(_LETTER, DeadLetter)
-    return replace(_LETTER, record=record(b"", offset=offset), tie=tie)
+    return _LETTER._replace(record=record(b"", offset=offset), tie=tie)
 
 
 @st.composite

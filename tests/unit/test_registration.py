@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -226,7 +225,7 @@ def test_slug_and_id_name_the_same_tenant() -> None:
     assert isinstance(by_id, Accepted)
     assert by_slug.tie == by_id.tie
     assert by_slug.customer_id == by_id.customer_id
-    assert replace(by_slug, record=by_id.record) == by_id
+    assert by_slug._replace(record=by_id.record) == by_id
 
 
 @pytest.mark.parametrize("value", [{**DATA, "tenantId": "new"}, {**DATA, "tenantId": "new", "customer": {}}])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
 
-from schemas.commands import Customer
+from schemas.commands import Categorization, CategoryFeatureRelation, Customer
 from worker.core.catalogue import Catalogue
 from worker.core.categorize import Categorized, Miscategorized, categorize
 from worker.core.customer import Applicant, Fault
@@ -20,6 +20,7 @@ VALIDATION_FAILED: Final = "validation-failed"
 CATEGORIZATION_INVALID: Final = "categorization-invalid"
 CUSTOMER_PROHIBITED: Final = "customer-prohibited"
 
+_NO_CATEGORIZATION: Final = Categorization()
 _OF_CATEGORIZATION: Final = ("category.", "feature.", "parameter.")
 
 
@@ -70,7 +71,7 @@ def check(customer: Customer, catalogue: Catalogue, day: date, known: tuple[Faul
     """
     found = applicant(customer, catalogue, day, known)
     if isinstance(found, Applicant) and not known:
-        categorized = categorize(found.category_references, found.relations, catalogue)
+        categorized = categorize(found.category_references, _relations(customer), catalogue)
         if isinstance(categorized, Categorized):
             return Checked(found, categorized)
         return _refused((), categorized)
@@ -125,14 +126,18 @@ def _decided(checked: Checked, catalogue: Catalogue, version: int, day: date) ->
 
 def _categorized_anyway(customer: Customer, catalogue: Catalogue, known: tuple[Fault, ...]) -> Categorized | Miscategorized:
     """Look for faults of the categorization in a body that has others."""
-    category, individual = customer.customer_category, customer.individual_customer
-    categorization = individual.categorization if individual is not None else None
-    references = (
-        category.id if category is not None else None,
-        categorization.id if categorization is not None else None,
-    )
-    relations = (categorization.category_feature_relations if categorization is not None else None) or ()
-    return categorize(references, relations, catalogue, known)
+    category, categorization = customer.get("customerCategory"), _categorization(customer)
+    references = (category.get("id") if category else None, categorization.get("id"))
+    return categorize(references, _relations(customer), catalogue, known)
+
+
+def _relations(customer: Customer) -> Sequence[CategoryFeatureRelation]:
+    return _categorization(customer).get("categoryFeatureRelations") or ()
+
+
+def _categorization(customer: Customer) -> Categorization:
+    individual = customer.get("individualCustomer")
+    return (individual.get("categorization") if individual else None) or _NO_CATEGORIZATION
 
 
 def _refused(faults: tuple[Fault, ...], categorized: Categorized | Miscategorized) -> Refused:

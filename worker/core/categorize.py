@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
-from schemas.commands import CategoryFeatureRelation
+from pydantic_core import from_json, to_json
+
+from schemas.commands import CategoryFeatureRelation, FeatureReference
 from worker.core.catalogue import Catalogue
 from worker.core.catalogue_index import (
     LIMIT_CLAIMS,
@@ -27,19 +29,16 @@ from worker.core.customer import Fault, Findings
 from worker.core.scales import Claim
 
 _REFERENCES: Final = ("/customerCategory/id", "/individualCustomer/categorization/id")
+_NO_FEATURE: Final = FeatureReference()
 _RELATIONS: Final = "/individualCustomer/categorization/categoryFeatureRelations"
 _REMEMBERED: Final = 256
-"""How many answers are kept, and for how many characters of parameters at most: the memory they take is bounded."""
-_REMEMBERED_LENGTH_MAX: Final = 4096
+"""How many answers are kept, and for how many bytes of parameters at most: the memory they take is bounded."""
+_REMEMBERED_BYTES_MAX: Final = 8192
 
 
-class _Sent(NamedTuple):
-    """A feature as sent, in plain values."""
-
-    code: str | None
-    id: str | None
-    enabled: bool
-    parameters: tuple[tuple[str | None, str | None], ...]
+class _Asked(TypedDict):
+    categoryReferences: tuple[str | None, str | None]
+    categoryFeatureRelations: Sequence[CategoryFeatureRelation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,11 @@ class Categorized:
     """
     A category with its features, in alphabetical order of their codes, and what their parameters claim.
 
-    A claim counts wherever it stands, in a disabled feature too: all that it can do is protect more.
+    A claim counts wherever it stands, in a disabled feature too: all that it can do is protect more. `sent` is what the
+    caller asked for, as JSON: the two references and the relations, which the decision can be worked out from again.
     """
 
+    sent: str
     category: IndexedCategory
     features: tuple[RequestedFeature, ...]
     claims: Claims
@@ -152,39 +153,28 @@ def categorize(
         The categorization, or all its faults.
     Source: README, rules R-17 to R-19.
     """
-    sent = tuple(
-        [
-            _Sent(
-                relation.feature.code if relation.feature is not None else None,
-                relation.feature.id if relation.feature is not None else None,
-                relation.enabled is not False,
-                tuple([(parameter.name, parameter.value) for parameter in relation.parametrization or ()]),
-            )
-            for relation in relations
-        ]
-    )
-    length = sum([len(name or "") + len(value or "") for each in sent for name, value in each.parameters])
-    answer = _categorize if length <= _REMEMBERED_LENGTH_MAX else _categorize.__wrapped__
-    return answer(catalogue.index, references, sent, known)
+    sent = to_json({"categoryReferences": references, "categoryFeatureRelations": relations})
+    answer = _categorize if len(sent) <= _REMEMBERED_BYTES_MAX else _categorize.__wrapped__
+    return answer(catalogue.index, sent, known)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _categorize(
-    index: Index, references: tuple[str | None, str | None], sent: tuple[_Sent, ...], known: tuple[Fault, ...]
-) -> Categorized | Miscategorized:
-    """Do so for plain values: most customers of a product send the same ones, so that answers are remembered."""
+def _categorize(index: Index, sent: bytes, known: tuple[Fault, ...]) -> Categorized | Miscategorized:
+    """Do so for the same as JSON: most customers of a product send the same, so that answers are remembered."""
+    asked: _Asked = from_json(sent)
     notes = _Notes(Findings(known))
-    category = _category(references, index, notes.findings)
+    category = _category(asked["categoryReferences"], index, notes.findings)
     if category is None:
         return Miscategorized(tuple(notes.findings.faults))
     requested: dict[str, RequestedFeature] = {}
     all_read = True
-    for position, each in enumerate(sent):
-        if each.code is None and each.id is None:
+    for position, each in enumerate(asked["categoryFeatureRelations"]):
+        reference = each.get("feature") or _NO_FEATURE
+        if reference.get("code") is None and reference.get("id") is None:
             all_read = False
             _unnamed(position, notes.findings)
             continue
-        feature = _feature(each, category, position, notes.findings)
+        feature = _feature(reference, category, position, notes.findings)
         if feature is None:
             continue
         if feature.code in requested:
@@ -197,10 +187,10 @@ def _categorize(
             notes.missing(_RELATIONS, feature.mandatory)
     if notes.findings.faults:
         return Miscategorized(tuple(notes.findings.faults), tuple(notes.missing_keys), notes.invalid_values)
-    return Categorized(category, tuple(requested[code] for code in sorted(requested)), notes.claims)
+    return Categorized(sent.decode(), category, tuple(requested[code] for code in sorted(requested)), notes.claims)
 
 
-def _category(references: tuple[str | None, str | None], index: Index, findings: Findings) -> IndexedCategory | None:
+def _category(references: Sequence[str | None], index: Index, findings: Findings) -> IndexedCategory | None:
     """Return the one category that both references mean; where they disagree, the second's, which has the features."""
     first, second = (index.categories.get(each) if each is not None else None for each in references)
     if first is not second or first is None:
@@ -215,15 +205,16 @@ def _category(references: tuple[str | None, str | None], index: Index, findings:
     return chosen
 
 
-def _feature(reference: _Sent, category: IndexedCategory, position: int, findings: Findings) -> IndexedFeature | None:
+def _feature(reference: FeatureReference, category: IndexedCategory, position: int, findings: Findings) -> IndexedFeature | None:
     """Return the feature that is meant. The code decides; an id beside it is a fault only if it means another one."""
-    by_id = category.features_by_id.get(reference.id) if reference.id is not None else None
-    if reference.code is None:
+    code, feature_id = reference.get("code"), reference.get("id")
+    by_id = category.features_by_id.get(feature_id) if feature_id is not None else None
+    if code is None:
         if by_id is None:
             pointer = f"{_RELATIONS}/{position}/feature/id"
             findings.add(pointer, "feature.unknown", "The category has no feature of this id.")
         return by_id
-    feature = category.features.get(reference.code)
+    feature = category.features.get(code)
     if feature is None:
         pointer = f"{_RELATIONS}/{position}/feature/code"
         findings.add(pointer, "feature.unknown", "The category has no feature of this code.")
@@ -240,12 +231,15 @@ def _unnamed(position: int, findings: Findings) -> None:
         findings.add(pointer, "required", "Must be there, with its code or its id.")
 
 
-def _requested(feature: IndexedFeature, sent: _Sent, position: int, category: IndexedCategory, notes: _Notes) -> RequestedFeature:
+def _requested(
+    feature: IndexedFeature, relation: CategoryFeatureRelation, position: int, category: IndexedCategory, notes: _Notes
+) -> RequestedFeature:
     """Check one feature's parameters, and note what they claim."""
-    pointer = f"{_RELATIONS}/{position}/parametrization"
+    pointer, enabled = f"{_RELATIONS}/{position}/parametrization", relation.get("enabled") is not False
     seen: set[str | None] = set()
     texts: list[tuple[str, IndexedParameter, str]] = []
-    for number, (name, value) in enumerate(sent.parameters):
+    for number, parameter in enumerate(relation.get("parametrization") or ()):
+        name, value = parameter.get("name"), parameter.get("value")
         if name is None or value is None:
             _half(name, value, f"{pointer}/{number}", notes.findings)
         elif (key := feature.parameters.get(name)) is None:
@@ -260,14 +254,14 @@ def _requested(feature: IndexedFeature, sent: _Sent, position: int, category: In
                 notes.claim(key, key.claim, meaning)
             texts.append((name, key, value))
         seen.add(name)
-    if not sent.enabled and feature in category.required:
+    if not enabled and feature in category.required:
         detail = "The category requires this feature."
         notes.findings.add(f"{_RELATIONS}/{position}/enabled", "feature.disabled", detail)
         notes.missing(pointer, feature.mandatory)
-    elif sent.enabled and None not in seen:
+    elif enabled and None not in seen:
         notes.missing(pointer, [key for key in feature.mandatory if key not in seen])
     texts.sort(key=itemgetter(0))
-    return RequestedFeature(feature, sent.enabled, tuple((key, text) for _, key, text in texts))
+    return RequestedFeature(feature, enabled, tuple((key, text) for _, key, text in texts))
 
 
 def _half(name: str | None, value: str | None, pointer: str, findings: Findings) -> None:

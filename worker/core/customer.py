@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from schemas.commands import Address, CategoryFeatureRelation, Contact
+from schemas.commands import Address, Contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,12 @@ class Applicant(NamedTuple):
     nationalities: tuple[str, ...]
     nationalities_told: bool
     residences: tuple[str, ...]
-    addresses: tuple[Address, ...]
-    contacts: tuple[Contact, ...]
+    addresses: Sequence[Address]
+    contacts: Sequence[Contact]
     roles: tuple[str, ...]
     requires_password_change: bool
     two_factor_enabled: bool
     category_references: tuple[str, str]
-    relations: tuple[CategoryFeatureRelation, ...]
 
 
 def age_years(born_on: date, day: date) -> int:

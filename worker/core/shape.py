@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, get_args, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
+from typing_extensions import is_typeddict
 
 from schemas.commands import COUNTRY_PATTERN, DATE_PATTERN, PHONE_PATTERN, TEXT_PATTERN, Customer
 from worker.core.customer import Fault
 
 Path: TypeAlias = tuple[int | str, ...]
 
+_CUSTOMER: Final = TypeAdapter(Customer)
 _PASSES_MAX: Final = 10
 _TYPES: Final = {
     "string_type": "text",
     "bool_type": "true or false",
     "list_type": "a list",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
+    "dict_type": "an object",
 }
 _PATTERNS: Final = {
     TEXT_PATTERN: ("text.not_allowed", "No control characters, and none that change the direction of writing."),
@@ -49,7 +50,7 @@ def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
     faults: dict[Fault, None] = {}
     for _ in range(_PASSES_MAX):
         try:
-            return Customer.model_validate(document, by_alias=True, by_name=False), tuple(faults)
+            return _CUSTOMER.validate_python(document), tuple(faults)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
             faults.update((_fault(each), None) for each in errors)
@@ -116,15 +117,14 @@ def _taken_out(errors: Sequence[tuple[Path, ErrorDetails]]) -> bool:
     return any(not path and error["type"] != "too_long" for path, error in errors)
 
 
-def _places(model: type[BaseModel], above: str = "") -> Iterable[str]:
-    """Name every place of a model, in the order of its fields; the members of a list share one."""
-    for name, field in model.model_fields.items():
-        place = f"{above}/{field.alias or name}"
+def _places(shape: type[object], above: str = "") -> Iterable[str]:
+    """Name every place of a typed dictionary, in the order of its members; those of a list share one."""
+    for name, member in get_type_hints(shape).items():
+        place, inner = f"{above}/{name}", member
         yield place
-        inner: Any = field.annotation
         while arguments := get_args(inner):
             inner = arguments[0]
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if is_typeddict(inner):
             yield from _places(inner, place)
 
 

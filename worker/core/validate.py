@@ -32,16 +32,22 @@ Place: TypeAlias = tuple[str, str | None]
 
 _PERSON: Final = "/individualCustomer/person"
 _USER: Final = "/individualCustomer/user"
-_CATEGORIZATION: Final = "/individualCustomer/categorization"
+_FIRST_NAME: Final = f"{_PERSON}/firstName"
+_LAST_NAME: Final = f"{_PERSON}/lastName"
+_EMAIL: Final = f"{_PERSON}/email"
+_NATIONALITY: Final = f"{_PERSON}/nationality"
+_USERNAME: Final = f"{_USER}/username"
+_USER_EMAIL: Final = f"{_USER}/email"
+_CATEGORY: Final = "/individualCustomer/categorization/id"
 _PHONE: Final = re.compile(PHONE_PATTERN)
 _AGE_YEARS_MAX: Final = 150
 _NO_EMAIL: Final = "Expected an email address, such as name@example.com."
 
-_ABSENT_INDIVIDUAL: Final = IndividualCustomer()
-_ABSENT_PERSON: Final = Person()
-_ABSENT_USER: Final = User()
-_ABSENT_CATEGORY: Final = CategoryReference()
-_ABSENT_CATEGORIZATION: Final = Categorization()
+_NO_INDIVIDUAL: Final = IndividualCustomer()
+_NO_PERSON: Final = Person()
+_NO_USER: Final = User()
+_NO_CATEGORY: Final = CategoryReference()
+_NO_CATEGORIZATION: Final = Categorization()
 
 
 def applicant(customer: Customer, catalogue: Catalogue, day: date, known: tuple[Fault, ...] = ()) -> Applicant | tuple[Fault, ...]:
@@ -57,53 +63,50 @@ def applicant(customer: Customer, catalogue: Catalogue, day: date, known: tuple[
         The applicant, or the faults, in no particular order.
     Source: README, rules R-20 to R-26.
     """
-    individual = customer.individual_customer or _ABSENT_INDIVIDUAL
-    person = individual.person or _ABSENT_PERSON
-    user = individual.user or _ABSENT_USER
-    categorization = individual.categorization or _ABSENT_CATEGORIZATION
-    category = customer.customer_category or _ABSENT_CATEGORY
-    addresses, contacts = person.addresses or [], person.contacts or []
-    relations = categorization.category_feature_relations or []
+    individual = customer.get("individualCustomer") or _NO_INDIVIDUAL
+    person = individual.get("person") or _NO_PERSON
+    user = individual.get("user") or _NO_USER
+    categorization = individual.get("categorization") or _NO_CATEGORIZATION
+    category = customer.get("customerCategory") or _NO_CATEGORY
+    addresses, contacts = person.get("addresses") or (), person.get("contacts") or ()
     findings = Findings(known)
 
-    first_name = _name(("/firstName", customer.first_name), (f"{_PERSON}/firstName", person.first_name), findings)
-    last_name = _name(("/lastName", customer.last_name), (f"{_PERSON}/lastName", person.last_name), findings)
+    first_name = _name(("/firstName", customer.get("firstName")), (_FIRST_NAME, person.get("firstName")), findings)
+    last_name = _name(("/lastName", customer.get("lastName")), (_LAST_NAME, person.get("lastName")), findings)
     test_domains = catalogue.tenant.test_domains_accepted
     primary_emails, other_emails, phones = _contacts(contacts, findings)
     emails = (
-        ("/email", customer.email),
-        (f"{_PERSON}/email", person.email),
-        (f"{_USER}/username", user.username),
-        (f"{_USER}/email", user.email),
+        ("/email", customer.get("email")),
+        (_EMAIL, person.get("email")),
+        (_USERNAME, user.get("username")),
+        (_USER_EMAIL, user.get("email")),
         *primary_emails,
     )
     email, email_normalized = _email(emails, other_emails, test_domains=test_domains, findings=findings)
-    nationality = _needed(f"{_PERSON}/nationality", person.nationality, findings)
-    nationalities = _nationalities(nationality, person.nationalities or [], findings)
+    nationality, told = _needed(_NATIONALITY, person.get("nationality"), findings), person.get("nationalities")
     found = Applicant(
         first_name=first_name,
         last_name=last_name,
-        customer_name=individual.customer_name or f"{first_name} {last_name}",
+        customer_name=individual.get("customerName") or f"{first_name} {last_name}",
         email=email,
         email_normalized=email_normalized,
-        phone=_phone(customer.phone, phones, findings),
-        date_of_birth=_date_of_birth(person.date_of_birth, day, catalogue.tenant.minimum_age_years, findings),
-        place_of_birth=person.place_of_birth or None,
-        gender=person.gender,
+        phone=_phone(customer.get("phone"), phones, findings),
+        date_of_birth=_date_of_birth(person.get("dateOfBirth"), day, catalogue.tenant.minimum_age_years, findings),
+        place_of_birth=person.get("placeOfBirth") or None,
+        gender=person.get("gender"),
         nationality=nationality,
-        nationalities=nationalities,
-        nationalities_told=bool(person.nationalities),
+        nationalities=_nationalities(nationality, told or (), findings),
+        nationalities_told=bool(told),
         residences=_residences(addresses, findings),
-        addresses=tuple(addresses),
-        contacts=tuple(contacts),
-        roles=_roles(customer.role_ids, user.roles, catalogue.index.roles, findings),
-        requires_password_change=user.requires_password_change is True,
-        two_factor_enabled=user.two_factor_enabled is True,
+        addresses=addresses,
+        contacts=contacts,
+        roles=_roles(customer.get("roleIds"), user.get("roles"), catalogue.index.roles, findings),
+        requires_password_change=user.get("requiresPasswordChange") is True,
+        two_factor_enabled=user.get("twoFactorEnabled") is True,
         category_references=(
-            _needed("/customerCategory/id", category.id, findings),
-            _needed(f"{_CATEGORIZATION}/id", categorization.id, findings),
+            _needed("/customerCategory/id", category.get("id"), findings),
+            _needed(_CATEGORY, categorization.get("id"), findings),
         ),
-        relations=tuple(relations),
     )
     return tuple(findings.faults) if findings.faults else found
 
@@ -141,13 +144,13 @@ def _contacts(contacts: Sequence[Contact], findings: Findings) -> tuple[list[Pla
     phones: list[str] = []
     primary: list[str] = []
     for position, contact in enumerate(contacts):
-        kind, value = contact.type, contact.value
+        kind, value, is_primary = contact.get("type"), contact.get("value"), contact.get("isPrimary")
         if not kind or not value:
             kind = _needed(f"{_PERSON}/contacts/{position}/type", kind, findings)
             value = _needed(f"{_PERSON}/contacts/{position}/value", value, findings)
         elif kind == "EMAIL":
             place = (f"{_PERSON}/contacts/{position}/value", value)
-            (primary_emails if contact.is_primary else other_emails).append(place)
+            (primary_emails if is_primary else other_emails).append(place)
         elif kind == "PHONE":
             if _PHONE.fullmatch(value) is None:
                 findings.add(
@@ -155,8 +158,8 @@ def _contacts(contacts: Sequence[Contact], findings: Findings) -> tuple[list[Pla
                     "phone.not_e164",
                     "Expected E.164: a plus sign and 7 to 15 digits, the first not zero.",
                 )
-            phones.insert(0 if contact.is_primary else len(phones), value)
-        if contact.is_primary:
+            phones.insert(0 if is_primary else len(phones), value)
+        if is_primary:
             if kind in primary:
                 pointer = f"{_PERSON}/contacts/{position}/isPrimary"
                 findings.add(pointer, "primary.repeated", "One contact of a type may be primary.")
@@ -229,7 +232,7 @@ def _country(pointer: str, country: str, findings: Findings) -> None:
 
 def _nationalities(first: str, further: Sequence[str], findings: Findings) -> tuple[str, ...]:
     if first not in COUNTRIES:
-        _country(f"{_PERSON}/nationality", first, findings)
+        _country(_NATIONALITY, first, findings)
     for position, country in enumerate(further):
         _country(f"{_PERSON}/nationalities/{position}", country, findings)
     return tuple(dict.fromkeys((first, *further))) if further else (first,)
@@ -241,21 +244,18 @@ def _residences(addresses: Sequence[Address], findings: Findings) -> tuple[str, 
         findings.add(f"{_PERSON}/addresses", "required", "At least one address must be there.")
     primary = 0
     for position, address in enumerate(addresses):
-        if not (address.street and address.city and address.country in COUNTRIES) or _blank(address):
+        street, city, country = address.get("street"), address.get("city"), address.get("country")
+        if not street or not city or street.isspace() or city.isspace() or country not in COUNTRIES:
             pointer = f"{_PERSON}/addresses/{position}"
-            _needed(f"{pointer}/street", address.street, findings)
-            _needed(f"{pointer}/city", address.city, findings)
-            _country(f"{pointer}/country", _needed(f"{pointer}/country", address.country, findings), findings)
-        if address.is_primary:
+            _needed(f"{pointer}/street", street, findings)
+            _needed(f"{pointer}/city", city, findings)
+            _country(f"{pointer}/country", _needed(f"{pointer}/country", country, findings), findings)
+        if address.get("isPrimary"):
             primary += 1
             if primary > 1:
                 pointer = f"{_PERSON}/addresses/{position}/isPrimary"
                 findings.add(pointer, "primary.repeated", "One address may be primary.")
-    return tuple(dict.fromkeys([address.country or "" for address in addresses]))
-
-
-def _blank(address: Address) -> bool:
-    return (address.street or "").isspace() or (address.city or "").isspace()
+    return tuple(dict.fromkeys([address.get("country") or "" for address in addresses]))
 
 
 def _roles(top: Sequence[str] | None, twin: Sequence[str] | None, allowed: frozenset[str], findings: Findings) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode
 
-from schemas.commands import Address, CategoryFeatureRelation, Contact, Customer, IndividualCustomer, User
+from schemas.commands import Address, CategoryFeatureRelation, Contact, Customer, IndividualCustomer, User, required
 from worker.core.decision import Decision
 from worker.core.scales import RiskLevel
 from worker.ingress import examples, problems
@@ -36,19 +36,21 @@ Password: TypeAlias = Annotated[
 RegistrationId: TypeAlias = Annotated[str, Field(examples=[examples.REGISTRATION_ID])]
 
 
-class UserRequest(User):
+class UserRequest(User, total=False):
     """The login, with its password."""
 
-    password: Password | None = None
+    password: Password | None
 
 
-class IndividualCustomerRequest(IndividualCustomer):
+@required("person", "categorization")
+class IndividualCustomerRequest(IndividualCustomer, total=False):
     """A private customer, as a registration has it."""
 
-    user: UserRequest | None = None
+    user: UserRequest | None  # type: ignore[misc]  # it has all that the command's has, and the password
 
 
-class RegistrationRequest(Customer):
+@required("customerCategory", "individualCustomer")
+class RegistrationRequest(Customer, total=False):
     """
     A registration.
 
@@ -56,9 +58,9 @@ class RegistrationRequest(Customer):
     taken from its twin. Members that are not listed are ignored.
     """
 
-    password: Password | None = None
-    matching_password: Password | None = None
-    individual_customer: IndividualCustomerRequest | None = None
+    password: Password | None
+    matchingPassword: Password | None  # noqa: N815 - as on the wire
+    individualCustomer: IndividualCustomerRequest | None  # type: ignore[misc]  # noqa: N815
 
 
 class _Document(BaseModel):
@@ -284,7 +286,7 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-def _operation(name: str, *headers: str, protected: bool = True, body: type[BaseModel] | None = None) -> dict[str, Any]:
+def _operation(name: str, *headers: str, protected: bool = True, body: type[object] | None = None) -> dict[str, Any]:
     parameters = [
         {"name": header, "in": "header", "required": required, "description": text, "schema": schema}
         for header, (required, text, schema) in _PARAMETERS.items()
@@ -367,7 +369,11 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = generate()
             components = schema.setdefault("components", {})
-            _, extra = models_json_schema([(RegistrationRequest, "validation"), (Problem, "serialization")], ref_template=_REF)
+            models: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+                ("request", "validation", TypeAdapter(RegistrationRequest)),
+                ("problem", "serialization", TypeAdapter(Problem)),
+            ]
+            _, extra = TypeAdapter.json_schemas(models, ref_template=_REF)
             components["schemas"] = {**extra["$defs"], **components.get("schemas", {})}
             for name in ("HTTPValidationError", "ValidationError"):
                 components["schemas"].pop(name, None)

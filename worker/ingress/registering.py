@@ -112,10 +112,11 @@ def _refuse(refused: Refused) -> NoReturn:
 
 def _likenesses(customer: Customer) -> tuple[str, ...]:
     """Return the texts that a password must not be made of."""
-    person = customer.individual_customer.person if customer.individual_customer else None
-    told = [customer.email, customer.first_name, customer.last_name]
+    individual = customer.get("individualCustomer")
+    person = individual.get("person") if individual else None
+    told = [customer.get("email"), customer.get("firstName"), customer.get("lastName")]
     if person is not None:
-        told += [person.email, person.first_name, person.last_name]
+        told += [person.get("email"), person.get("firstName"), person.get("lastName")]
     return tuple(text for text in told if text)
 
 

@@ -1,5 +1,5 @@
--- customers_by_email: who has these emails; a second statement, since the first does not see what it waited for.
+-- customers_by_email: which of these emails have a customer.
 -- $1 text[] normalized emails  $2 text[] tenant ids
-SELECT c.email_normalized, c.tenant_id, c.customer_id
+SELECT c.email_normalized, c.tenant_id
 FROM unnest($1::text[], $2::text[]) AS w (email_normalized, tenant_id)
 JOIN customers AS c USING (email_normalized, tenant_id)
