@@ -35,6 +35,7 @@ RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC
 SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
 GC_OBJECTS: Final = 500_000
 _PARENT_CHECK_S: Final = 1.0
+_STANDBY_RETRY_S: Final = 5.0
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_MAX_S: Final = 30.0
 _HEALTHY_AFTER_S: Final = 60.0
@@ -230,11 +231,15 @@ async def _watching_supervisor(stop: asyncio.Event) -> AsyncIterator[None]:
 async def _standby_watch(database: Database) -> AsyncIterator[None]:
     """Warn once where no standby holds what a failover would otherwise lose."""
 
+    async def names() -> str:
+        while True:
+            with suppress(UnavailableError, TooSlowError):
+                return str(await database.run(lambda c: c.fetchval(statement("synchronous_standbys"))))
+            await asyncio.sleep(_STANDBY_RETRY_S)
+
     async def warn() -> None:
-        with suppress(UnavailableError, TooSlowError):
-            names = await database.run(lambda c: c.fetchval(statement("synchronous_standbys")))
-            if not names:
-                logs.logger().warning("standby.missing")
+        if not await names():
+            logs.logger().warning("standby.missing")
 
     task = asyncio.create_task(warn())
     try:

@@ -53,7 +53,8 @@ class Breaker:
 
     def most_records(self) -> int:
         """Return how many records the next batch may hold."""
-        return self._settings.breaker_run if self.tripped else self._settings.batch_max_records
+        most = self._settings.batch_max_records
+        return min(self._settings.breaker_run, most) if self.tripped else most
 
     def cuts(self, run: int) -> bool:
         """Say whether a batch ends at a record up to which `run` dead letters stand in a row."""

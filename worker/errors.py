@@ -27,15 +27,7 @@ class UnavailableError(Exception):
 
 
 class UnstorableError(Exception):
-    """
-    The database refuses the data of this batch: bisect until the record is alone; that one becomes a dead letter.
-
-    `constraint` is the one that a row violates, where it is that.
-    """
-
-    def __init__(self, reason: str, constraint: str | None = None) -> None:
-        super().__init__(reason)
-        self.constraint = constraint
+    """The database refuses the data of this batch: bisect until the record is alone; that one becomes a dead letter."""
 
 
 class TooSlowError(Exception):

@@ -53,7 +53,8 @@ async def examine_batch(records: Sequence[Record], rules: Rules, breaker: Breake
     Raises:
         UnavailableError, TooSlowError: the catalogues can't be read, or a record is newer than they may decide.
     """
-    fresh = await _cover(max(records, key=lambda record: record.timestamp), rules)
+    decided = [record for record in records if record.offset != skip]
+    fresh = await _cover(max(decided, key=lambda record: record.timestamp), rules) if decided else False
     try:
         return await _examine(records, rules, breaker, skip, fresh=fresh)
     except UnknownTenantError:

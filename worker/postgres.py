@@ -20,6 +20,7 @@ from worker.errors import CommitUnknownError, DatabaseBugError, TooSlowError, Un
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record
+UniqueViolationError: TypeAlias = asyncpg.UniqueViolationError
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -49,7 +50,7 @@ def classify(error: BaseException) -> Exception | None:
     """
     if isinstance(error, asyncpg.PostgresError):
         return _classify_sqlstate(error)
-    if isinstance(error, (asyncpg.exceptions.DataError, UnicodeEncodeError, OverflowError)):
+    if isinstance(error, (asyncpg.exceptions.DataError, UnicodeEncodeError)):
         return UnstorableError("the driver can't encode a value")
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, asyncio.IncompleteReadError)):
         return UnavailableError("database", type(error).__name__)
@@ -63,7 +64,7 @@ def _classify_sqlstate(error: asyncpg.PostgresError) -> Exception | None:
     if state in _TOO_SLOW:
         return TooSlowError(text)
     if state.startswith(_UNSTORABLE):
-        return UnstorableError(text, constraint)
+        return UnstorableError(text)
     if state.startswith(_UNAVAILABLE):
         return UnavailableError("database", text)
     return None

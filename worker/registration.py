@@ -25,6 +25,7 @@ from worker.catalogues import Snapshot, Versions
 from worker.core import ids
 from worker.core.assess import VALIDATION_FAILED, Approved, Refused, assess, check_document
 from worker.core.customer import Fault
+from worker.core.shape import without_nulls
 from worker.kafka import Record
 
 _TYPE: Final = REGISTER_CUSTOMER.encode()
@@ -41,6 +42,8 @@ _SALT_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{11,}")
 """8 bytes and more; PHC strings have no padding."""
 _HASH_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{22,}")
 """16 bytes and more."""
+_TIMESTAMP_MAX_MS: Final = 253_402_128_000_000
+"""30 December 9999: a day that every time zone has."""
 _NOT_JSON: Final = object()
 
 Headers: TypeAlias = Mapping[str, bytes | None]
@@ -102,8 +105,8 @@ class UnknownTenantError(Exception):
 
 
 def recorded_at(record: Record) -> datetime:
-    """Return the broker's timestamp of a record."""
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    """Return the broker's timestamp of a record; a sender's, which can be beyond any calendar, is brought into its bounds."""
+    return datetime.fromtimestamp(min(max(record.timestamp, 0), _TIMESTAMP_MAX_MS) / 1000, UTC)
 
 
 def counts_for_breaker(verdict: Verdict) -> bool:
@@ -137,6 +140,8 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
     registration = ids.registration_uuid(command.registration_id)
     if registration is None or not _same_tenant(headers, tenant, snapshot):
         return DeadLetter(record, decided_at, "schema.invalid" if registration is None else "tenant.mismatch", None)
+    if b"null" in record.value:
+        command = command.model_copy(update={"customer": without_nulls(command.customer)})
     return _judge(record, headers, command, tenant, registration)
 
 

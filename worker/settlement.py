@@ -1,13 +1,14 @@
 """
 One batch in one transaction: the fence, the deletes of what was published, the outcomes, the outbox.
 
-What is there already is looked up, and then every row goes in by COPY (README, D-16). A key that another partition takes
-between the two makes the COPY fail; the batch then begins anew, and its look-up sees the other's row.
+What is there already is looked up first, and then the rows go in (README, D-16). Where another partition takes a key
+between the two, nothing is committed; the batch begins anew, and its look-up sees the other's row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
@@ -15,10 +16,10 @@ from uuid import UUID
 
 from worker import messages
 from worker.core.assess import Refused
-from worker.errors import UnavailableError, UnstorableError
+from worker.errors import TooSlowError, UnstorableError
 from worker.kafka import Partition
 from worker.messages import Outgoing
-from worker.postgres import Connection, Database, Row, statement
+from worker.postgres import Connection, Database, Row, UniqueViolationError, statement
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict
 from worker.rows import FAILED, customer_row, decision_row, person_row, registration_row, user_row
 from worker.sealing import Sealer
@@ -28,17 +29,12 @@ Key = tuple[str, str]
 """Tenant and registration, or tenant and email."""
 Known = Mapping[Key, Row]
 
-_TRIES: Final = 5
-_TAKEN_MEANWHILE: Final = frozenset({"registrations_pk", "customers_email_unique"})
+_TRIES: Final = 3
 _COLUMNS: Final = {
     "registrations": (
         "registration_id", "tenant_id", "status", "code", "problem", "reason", "customer_id", "fingerprint",
         "catalogue_version", "command_topic", "command_partition", "command_offset", "decided_at", "requested_at",
         "requested_by",
-    ),
-    "customers": (
-        "customer_id", "tenant_id", "registration_id", "email", "email_normalized", "phone", "status", "category_id",
-        "categorization", "registered_at",
     ),
     "persons": (
         "customer_id", "tenant_id", "person_id", "first_name", "last_name", "customer_name", "date_of_birth",
@@ -62,6 +58,10 @@ _BY_CUSTOMER: Final[Mapping[str, Callable[[Accepted], tuple[object, ...]]]] = {
     "users": user_row,
     "decisions": decision_row,
 }
+
+
+class TakenMeanwhileError(Exception):
+    """Another partition committed a registration or an email of this batch after the look-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,9 @@ async def settle(db: Database, move: Move, verdicts: Sequence[Verdict], deletes:
         return done
 
     for _ in range(_TRIES):
-        try:
+        with suppress(TakenMeanwhileError):
             return await db.transact(work)
-        except UnstorableError as error:
-            if error.constraint not in _TAKEN_MEANWHILE:
-                raise
-    raise UnavailableError("database", "other partitions took keys of this batch, time after time")
+    raise TooSlowError("other partitions took keys of this batch, time after time")
 
 
 def passes(verdicts: Sequence[Verdict]) -> Iterator[list[Verdict]]:
@@ -193,7 +190,7 @@ async def _settle_pass(connection: Connection, verdicts: Sequence[Verdict], done
     outcomes = [_email_taken(v) if isinstance(v, Accepted) and _email(v) in taken else v for v in new]
     await _write_outcomes(connection, outcomes, known)
     accepted = [verdict for verdict in outcomes if isinstance(verdict, Accepted)]
-    await _copy(connection, "customers", sorted(map(customer_row, accepted), key=_BY_EMAIL))
+    await _insert_customers(connection, accepted)
     dead = [verdict for verdict in verdicts if isinstance(verdict, DeadLetter)]
     for verdict in _by_offset(outcomes, dead):
         done.tell(verdict)
@@ -201,7 +198,7 @@ async def _settle_pass(connection: Connection, verdicts: Sequence[Verdict], done
 
 
 async def _find_outcomes(connection: Connection, verdicts: Sequence[Verdict]) -> Known:
-    """Return the outcomes that these registrations have already, locked so that none changes in this transaction."""
+    """Return the outcomes that these registrations have already."""
     if not verdicts:
         return {}
     keys = [_key(verdict) for verdict in verdicts]
@@ -232,21 +229,46 @@ async def _find_taken(connection: Connection, accepted: Sequence[Accepted]) -> f
 
 async def _write_outcomes(connection: Connection, outcomes: Sequence[Verdict], known: Known) -> None:
     """Write registrations; in place of FAILED, where it is that."""
-    fresh = [registration_row(verdict) for verdict in outcomes if _key(verdict) not in known]
-    await _copy(connection, "registrations", sorted(fresh, key=_BY_REGISTRATION))
-    if len(fresh) < len(outcomes):
-        again = [registration_row(verdict) for verdict in outcomes if _key(verdict) in known]
-        await connection.execute(statement("registrations_replace_failed"), *zip(*again, strict=True))
+    rows = sorted(map(registration_row, outcomes), key=_BY_REGISTRATION)
+    fresh = [row for row in rows if (row[1], row[0]) not in known] if known else rows
+    try:
+        await _copy(connection, "registrations", fresh)
+    except UniqueViolationError:
+        raise TakenMeanwhileError from None
+    if len(fresh) < len(rows):
+        again = [row for row in rows if (row[1], row[0]) in known]
+        done = await connection.execute(statement("registrations_replace_failed"), *zip(*again, strict=True))
+        if _count(done) < len(again):
+            raise TakenMeanwhileError
+
+
+async def _insert_customers(connection: Connection, accepted: Sequence[Accepted]) -> None:
+    if not accepted:
+        return
+    columns = zip(*map(customer_row, accepted), strict=True)
+    done = await connection.execute(statement("customers_insert"), *columns)
+    if _count(done) < len(accepted):
+        if await _find_taken(connection, accepted):
+            raise TakenMeanwhileError
+        msg = "a customer conflicts, and not by email"
+        raise UnstorableError(msg)
 
 
 async def _copy(connection: Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
-        await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
+        try:
+            await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
+        except OverflowError:  # a date or a number that PostgreSQL's types do not have
+            raise UnstorableError("the driver can't encode a value") from None
+
+
+def _count(done: str) -> int:
+    """Return how many rows a command's tag tells: `INSERT 0 3`, `UPDATE 3`."""
+    return int(done.rpartition(" ")[2])
 
 
 _BY_REGISTRATION: Final = itemgetter(0, 1)
-_BY_EMAIL: Final = itemgetter(4, 1)
-"""Rows go in sorted by unique key, so that two lanes never wait for each other in a circle."""
+"""Rows go in sorted by unique key, so that two lanes do not wait for each other in a circle; customers are sorted by SQL."""
 
 
 def _by_offset(outcomes: Sequence[Verdict], dead: Sequence[DeadLetter]) -> Sequence[Verdict]:

@@ -135,7 +135,7 @@ async def delete_published(connection: Connection, partition: Partition, owner: 
     """Do so in a transaction of the caller's; raises as `delete` does."""
     offsets, kinds = [offset for offset, _ in keys], [kind for _, kind in keys]
     row = await connection.fetchrow(statement("outbox_delete"), partition.topic, partition.partition, owner, offsets, kinds)
-    if row is None or not row["mine"]:
+    if row is None:
         raise StaleError
 
 

@@ -32,10 +32,6 @@ _COPIES: Final = {
         "catalogue_version", "command_topic", "command_partition", "command_offset", "decided_at", "requested_at",
         "requested_by",
     ),
-    "customers": (
-        "customer_id", "tenant_id", "registration_id", "email", "email_normalized", "phone", "status", "category_id",
-        "categorization", "registered_at",
-    ),
     "persons": (
         "customer_id", "tenant_id", "person_id", "first_name", "last_name", "customer_name", "date_of_birth",
         "place_of_birth", "gender", "nationality", "nationalities", "addresses", "contacts",
@@ -62,6 +58,7 @@ class Batch:
     next_offset: int
     registrations: Sequence[Sequence[object]]
     emails: Sequence[Sequence[object]]
+    customers: Sequence[Sequence[object]]
     copies: dict[str, list[Row]]
 
 
@@ -105,11 +102,16 @@ class Lane:
             )
         known = await self._connection.fetch(statement("registrations_find"), *batch.registrations)
         taken = await self._connection.fetch(statement("customers_by_email"), *batch.emails)
-        if moved is None or known or taken:
+        await self._copy(batch, "registrations")
+        stored = await self._connection.execute(statement("customers_insert"), *batch.customers)
+        if moved is None or known or taken or stored != f"INSERT 0 {batch.next_offset - batch.first}":
             msg = "the limit's rows were not all new"
             raise RuntimeError(msg)
-        for table, rows in batch.copies.items():
-            await self._connection.copy_records_to_table(table, records=rows, columns=_COPIES[table])
+        for table in ("persons", "users", "decisions", "outbox"):
+            await self._copy(batch, table)
+
+    async def _copy(self, batch: Batch, table: str) -> None:
+        await self._connection.copy_records_to_table(table, records=batch.copies[table], columns=_COPIES[table])
 
 
 def batches_of(contest: Contest, partition: int, first: int, count: int, offset: int) -> list[Batch]:
@@ -139,10 +141,10 @@ def _batch(new: list[Registration], first: int) -> Batch:
         first=first,
         next_offset=first + len(new),
         registrations=[[row[0] for row in registrations], [row[1] for row in registrations]],
+        customers=list(zip(*customers, strict=True)),
         emails=[[row[4] for row in customers], [row[1] for row in customers]],
         copies={
             "registrations": sorted(registrations, key=itemgetter(0, 1)),
-            "customers": sorted(customers, key=itemgetter(4, 1)),
             "persons": [each.person for each in new],
             "users": [each.user for each in new],
             "decisions": [each.decision for each in new],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import Final
 from uuid import uuid4
@@ -217,3 +218,19 @@ async def test_a_topic_made_anew_begins_at_its_start(track: Track, more: int, *,
 
     assert len(await track.events()) == len({header(event.headers, "ce_id") for event in await track.events()}) == 3 + more
     assert track.said("lane.topic_anew")
+
+
+async def test_a_record_of_the_future_can_be_skipped(track: Track) -> None:
+    """Nobody has to wait for an hour until its catalogue may be decided: the order holds at once."""
+    await topics.make(track.bootstrap, track.world.topic, settings={**topics.COMMANDS, "message.timestamp.type": "CreateTime"})
+    sent = track.command()
+    async with topics.producing(track.bootstrap) as upstream:
+        for timestamp_ms in (int(time.time() * 1000) + 3_500_000, None):
+            await upstream.send_and_wait(track.world.topic, sent.value, headers=list(sent.headers), timestamp_ms=timestamp_ms)
+    async with working(track) as worker:
+        await worker.waits_for("catalogue")
+        await track.set("skip_offset = 0")
+        await track.at(2)
+        await worker.waits_for(None)
+
+    assert await track.letters() == [("operator.skipped", 0, sent.value)]

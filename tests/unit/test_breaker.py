@@ -111,6 +111,15 @@ def test_one_tripped_try_is_small_and_is_not_cut(breaker: Breaker) -> None:
     assert not breaker.cuts(RUN + 1)
 
 
+def test_a_try_is_never_larger_than_a_batch(clock: Clock) -> None:
+    """However long the run is that an operator allows."""
+    patient = Breaker(settings().model_copy(update={"breaker_run": 2 * BATCH}), clock)
+    store(patient, *[BAD] * (2 * BATCH))
+
+    assert patient.tripped
+    assert patient.most_records() == BATCH
+
+
 def test_pauses_double_up_to_the_longest(breaker: Breaker, clock: Clock) -> None:
     """30 s, 60 s, then never more than the longest."""
     store(breaker, BAD, BAD, BAD)

@@ -443,6 +443,35 @@ def test_today_is_the_records_day_in_the_tenants_time_zone() -> None:
     assert isinstance(examine(read, snapshot(DEVELOPMENT), fresh=True), Rejected)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Niue"])
+@pytest.mark.parametrize("timestamp", [-(2**63), -1, 0, 10**15, 2**63 - 1])
+def test_a_time_that_no_calendar_has_stops_nothing(timestamp: int, zone: str) -> None:
+    """A topic whose timestamps are the sender's can hold any; an operator's order to skip the record must work."""
+    read = record(DATA, timestamp=timestamp)
+    rules = DEVELOPMENT.model_copy(update={"tenant": DEVELOPMENT.tenant.model_copy(update={"time_zone": zone})})
+
+    assert refuse(read, "operator.skipped", snapshot(rules)).decided_at.year in {1970, 9999}
+    assert isinstance(examine(record({**DATA, "customer": {}}, timestamp=timestamp), snapshot(rules), fresh=True), Rejected)
+
+
+def test_null_is_as_if_it_were_left_out() -> None:
+    """At any depth, and also in what is stored: a reader of the customer finds no member that says nothing."""
+    told, silent = json.loads(json.dumps(DATA)), json.loads(json.dumps(DATA))
+    individual = told["customer"]["individualCustomer"]
+    individual["person"]["addresses"][0] |= {"region": None}
+    individual["person"] |= {"placeOfBirth": None, "nationalities": None}
+    individual["categorization"]["categoryFeatureRelations"][0] |= {"enabled": None}
+    del silent["customer"]["individualCustomer"]["categorization"]["categoryFeatureRelations"][0]["enabled"]
+    verdicts = [examine(record(data), SNAPSHOT, fresh=True) for data in (told, silent)]
+    one, other = verdicts
+
+    assert isinstance(one, Accepted)
+    assert isinstance(other, Accepted)
+    assert one._replace(record=other.record) == other
+    assert "null" not in one.approved.categorized.sent
+    assert None not in one.approved.applicant.addresses[0].values()
+
+
 def test_an_operators_refusal_keeps_payload_and_registration() -> None:
     """`partitions skip` makes a dead letter of a record that would stop its lane; it can be sent again later."""
     letter = refuse(record(DATA), "operator.skipped", SNAPSHOT)
