@@ -15,6 +15,7 @@ from tests import commands
 from worker import dev
 from worker.catalogues import Snapshot, Versions
 from worker.core.catalogue import Catalogue, parse
+from worker.kafka import LOG_APPEND_TIME
 from worker.registration import Verdict, examine
 
 AT_MS: Final = 1_767_225_600_000
@@ -33,6 +34,7 @@ class Read:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+    timestamp_type: int = LOG_APPEND_TIME
 
 
 def record(

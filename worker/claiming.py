@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from worker import logs, store
-from worker.kafka import Member, Partition, Record
+from worker.kafka import LOG_APPEND_TIME, Member, Partition, Record
 from worker.parts import Parts
 from worker.relay import Relay
 from worker.store import Claim, Look
@@ -96,6 +96,8 @@ class Claimant:
         Returns:
             True where the topic was made anew; then the position is back at the log's start.
         """
+        if first.timestamp_type != LOG_APPEND_TIME:
+            self._log.error("topic.create_time", topic=first.topic)
         claim = claimed.claim
         if first.offset != claim.last_offset or claimed.seek != claim.last_offset or store.digest(first) == claim.last_digest:
             return False

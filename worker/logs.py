@@ -45,6 +45,7 @@ EVENTS: Final[dict[str, str]] = {
     "request.failed": "A request met a bug; the caller was told `internal-error`.",
     "settings.read": "The settings of this process, secrets masked.",
     "standby.missing": "PostgreSQL has no synchronous standby: a failover may lose the newest commits, which are then done again.",
+    "topic.create_time": "Records have their sender's time, and that chooses the rules: set message.timestamp.type=LogAppendTime.",
     "topic.created": "A topic was made.",
     "worker.started": "A worker process runs.",
     "worker.stopped": "A worker process has stopped.",

@@ -14,7 +14,7 @@ from schemas.base import header
 from tests import commands
 from tests.boundary import topics
 from tests.boundary.conditions import until
-from tests.boundary.tracks import Track, blocked, exist, leave_in_outbox, publish, remove, working
+from tests.boundary.tracks import Track, Worker, blocked, exist, leave_in_outbox, publish, remove, working
 from tests.commands import registration_id
 from worker.postgres import connect
 
@@ -220,6 +220,21 @@ async def test_a_topic_made_anew_begins_at_its_start(track: Track, more: int, *,
     assert track.said("lane.topic_anew")
 
 
+async def test_a_worker_without_its_topic_is_not_ready(track: Track) -> None:
+    """It says what to do, and begins by itself when the topic is there."""
+    async with working(track) as worker:
+        await until(lambda: says(worker, "run `registration migrate`"), "it says what is missing")
+        await track.make()
+        await track.send(track.command())
+        await track.at(1)
+        await worker.waits_for(None)
+
+
+async def says(worker: Worker, text: str) -> bool:
+    """Say whether a reason of the worker holds a text."""
+    return text in " ".join(worker.consumer.reasons())
+
+
 async def test_a_record_of_the_future_can_be_skipped(track: Track) -> None:
     """Nobody has to wait for an hour until its catalogue may be decided: the order holds at once."""
     await topics.make(track.bootstrap, track.world.topic, settings={**topics.COMMANDS, "message.timestamp.type": "CreateTime"})
@@ -234,3 +249,4 @@ async def test_a_record_of_the_future_can_be_skipped(track: Track) -> None:
         await worker.waits_for(None)
 
     assert await track.letters() == [("operator.skipped", 0, sent.value)]
+    assert track.said("topic.create_time")[0]["topic"] == track.world.topic

@@ -12,6 +12,7 @@ import pytest
 
 from schemas.base import Headers
 from worker.core import ids
+from worker.kafka import LOG_APPEND_TIME
 from worker.operate import verify_messages as messages
 
 REGISTRATION: Final = "reg_01k8xq3c9ne6ks4v8w3mhy2gqz"
@@ -34,6 +35,7 @@ class Held:
     partition: int = 1
     offset: int = 2
     timestamp: int = MS
+    timestamp_type: int = LOG_APPEND_TIME
 
 
 VALUE: Final[Mapping[str, Any]] = {

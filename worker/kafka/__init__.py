@@ -6,6 +6,7 @@ from worker.kafka.reader import Reader
 from worker.kafka.records import (
     CALL_TIMEOUT_S,
     DEAD_LETTER_MAX_BYTES,
+    LOG_APPEND_TIME,
     MESSAGE_MAX_BYTES,
     OutMessage,
     Partition,
@@ -19,6 +20,7 @@ from worker.kafka.topics import create_topics, topic_settings
 __all__ = [
     "CALL_TIMEOUT_S",
     "DEAD_LETTER_MAX_BYTES",
+    "LOG_APPEND_TIME",
     "MESSAGE_MAX_BYTES",
     "Assignments",
     "Member",

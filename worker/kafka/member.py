@@ -130,6 +130,10 @@ class Member:
             raise UnavailableError("kafka", "poll: a header's name is no UTF-8") from None
         return result
 
+    def knows_topic(self) -> bool:
+        """Say whether the topic is there, as of the last metadata."""
+        return bool(self._consumer.partitions_for_topic(self._how.topic))
+
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """Return the log's first offset, and the one after its last committed record."""
         of = [partition]

@@ -18,6 +18,7 @@ STOP_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 10.0
 CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
 """What aiokafka raises around a connection that is being lost; RuntimeError is uvloop's word for a closed socket."""
+LOG_APPEND_TIME: Final = 1
 MESSAGE_MAX_BYTES: Final = 1_048_576
 DEAD_LETTER_MAX_BYTES: Final = 2 * MESSAGE_MAX_BYTES
 
@@ -36,7 +37,11 @@ class Partition(TopicPartition):  # type: ignore[misc]  # aiokafka has no types
 
 
 class Record(Protocol):
-    """A record as it was read; aiokafka's own has these and more. `timestamp` in milliseconds since 1970."""
+    """
+    A record as it was read; aiokafka's own has these and more.
+
+    `timestamp` in milliseconds since 1970: the broker's where `timestamp_type` is LOG_APPEND_TIME, else the sender's.
+    """
 
     @property
     def topic(self) -> str: ...
@@ -46,6 +51,8 @@ class Record(Protocol):
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int: ...
+    @property
+    def timestamp_type(self) -> int: ...
     @property
     def key(self) -> bytes | None: ...
     @property
