@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import suppress
 from random import uniform
 from typing import Final
@@ -40,7 +39,8 @@ class Consumer:
         self._log = logs.logger()
         self._lanes: dict[Partition, tuple[Lane, asyncio.Task[None]]] = {}
         self._member: Member | None = None
-        self._alone: deque[Partition] = deque()
+        self._suspects: set[Partition] = set()
+        """Polled when a poll failed: each by itself until one succeeds, so that only the one at fault is marked again."""
         self._telling: asyncio.Task[None] | None = None
         self._assigned_at = 0.0
         self._room = asyncio.Event()
@@ -90,11 +90,8 @@ class Consumer:
         assert self._member is not None, "only a member polls"  # noqa: S101 - narrows the type
         await self._between_polls()
         ready = [partition for partition, (lane, _) in self._lanes.items() if lane.has_room]
-        while self._alone and ready:  # after a failure each is polled by itself, so that only the one at fault is marked
-            alone = self._alone.popleft()
-            if alone in ready:
-                ready = [alone]
-                break
+        if suspects := [partition for partition in ready if partition in self._suspects]:
+            ready = suspects[:1]
         if not ready:
             self._room.clear()
             with suppress(TimeoutError):
@@ -108,8 +105,9 @@ class Consumer:
             for partition in ready:  # what was drained beside the failure is dropped: each has to seek again
                 if partition in self._lanes:
                     self._lanes[partition][0].distrust(error)
-            self._alone = deque(self._lanes)
+            self._suspects.update(ready)
             return 0
+        self._suspects.difference_update(ready)
         for partition, records in fetched.items():
             if partition in self._lanes:
                 self._lanes[partition][0].offer(records)

@@ -369,11 +369,12 @@ class Lane:
         return self._breaker.open or self._stopped_at is not None
 
     async def _wait_and_look(self) -> None:
-        """Stand still for an interval, without records, as a lane that waits for time or for an operator."""
+        """Stand still for an interval, or until reading begins, as a lane that waits for time or for an operator."""
         await self._acknowledged()
         await self._delete_acknowledged()
+        was_open = self._open
         await self._sleep(self._parts.settings.look_interval_s)
-        if not self._closing:
+        if not self._closing and self._open == was_open:
             await self._look()
 
     async def _wait_for_order(self) -> None:

@@ -1,32 +1,17 @@
-"""The door to Kafka: what is read, and who still belongs to the group."""
+"""The door to Kafka: what readers read."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
 
 import pytest
-from aiokafka import TopicPartition
 
 from tests.boundary import topics
 from tests.boundary.conditions import until
 from tests.boundary.topics import make, out, records, values
-from worker.errors import LostPartitionError, UnavailableError
-from worker.kafka import (
-    Member,
-    Membership,
-    OutMessage,
-    Partition,
-    Producer,
-    Reader,
-)
-
-NOBODY: Final = "127.0.0.1:1"
-
-DAY_MS: Final = 86_400_000
-
-PLAIN: Final = {"retention.ms": str(DAY_MS)}
+from worker.errors import UnavailableError
+from worker.kafka import OutMessage, Partition, Producer, Reader
 
 
 async def test_a_reader_sees_committed_records_between_two_offsets(producer: Producer, bootstrap: str, topic: str) -> None:
@@ -124,126 +109,3 @@ async def test_a_follower_sees_what_comes(producer: Producer, bootstrap: str, to
     await asyncio.wait_for(task, 5)
 
     assert seen.count(b"old") == (4 if from_start else 0)
-
-
-class Known:
-    """Knows what a member was told."""
-
-    def __init__(self) -> None:
-        self.mine: set[Partition] = set()
-        self.changed = asyncio.Event()
-
-    async def on_revoked(self, partitions: set[Partition]) -> None:
-        """Lose partitions."""
-        self.mine -= partitions
-        self.changed.set()
-
-    async def on_assigned(self, _member: Member, partitions: set[Partition]) -> None:
-        """Get partitions."""
-        self.mine |= partitions
-        self.changed.set()
-
-    async def has(self, count: int) -> bool:
-        """Say whether that many are mine."""
-        return len(self.mine) == count
-
-
-def membership(bootstrap: str, topic: str) -> Membership:
-    """Return how a member of this test's group takes part."""
-    return Membership(
-        bootstrap=bootstrap,
-        group=topic,
-        topic=topic,
-        client_id="tests",
-        session_timeout_s=3,
-        heartbeat_interval_s=0.3,
-        rebalance_timeout_s=6,
-        metadata_max_age_s=60,
-    )
-
-
-async def joined(bootstrap: str, topic: str) -> tuple[Member, Known]:
-    """Join a group alone."""
-    known = Known()
-    member = Member(membership(bootstrap, topic), known)
-    await member.join()
-    await until(lambda: known.has(2), "the member has both partitions")
-    return member, known
-
-
-async def test_a_member_reads_from_where_it_seeks(producer: Producer, bootstrap: str, topic: str) -> None:
-    """Positions count what is no record; the log's bounds are told as they are."""
-    await make(bootstrap, topic, partitions=2)
-    await producer.send_all([out(topic, str(number).encode(), b"key") for number in range(5)])
-    member, _ = await joined(bootstrap, topic)
-    try:
-        [at] = [p for p in (Partition(topic, 0), Partition(topic, 1)) if (await member.bounds(p))[1]]
-        member.seek(at, 2)
-        fetched = await member.poll([at], 5)
-
-        assert await member.bounds(at) == (0, 5)
-        assert values(fetched[at]) == [b"2", b"3", b"4"]
-        assert await member.position(at) == 5
-        assert member.log_end(at) == 5
-    finally:
-        await member.leave()
-
-
-@pytest.mark.parametrize("offset", [0, 9])
-async def test_an_offset_that_the_log_has_not_is_an_error_and_no_jump(
-    producer: Producer, bootstrap: str, topic: str, offset: int
-) -> None:
-    """Neither before its start nor past its end are records passed over in silence."""
-    await make(bootstrap, topic, partitions=2)
-    await producer.send_all([out(topic, b"", b"key") for _ in range(5)])
-    member, _ = await joined(bootstrap, topic)
-    try:
-        [at] = [p for p in (Partition(topic, 0), Partition(topic, 1)) if (await member.bounds(p))[1]]
-        await topics.forget_before(bootstrap, at, 3)
-        member.seek(at, offset)
-        with pytest.raises(UnavailableError, match="OffsetOutOfRange"):
-            await member.poll([at], 5)
-    finally:
-        await member.leave()
-
-
-async def test_who_lost_a_partition_can_not_prove_that_it_is_its_own(bootstrap: str, topic: str) -> None:
-    """The group accepts the word of its present member only."""
-    await make(bootstrap, topic, partitions=2)
-    first, known = await joined(bootstrap, topic)
-    other = Known()
-    second = Member(membership(bootstrap, topic), other)
-    try:
-        for partition in known.mine:
-            await first.prove(partition, 0)
-        await second.join()
-        await until(lambda: other.has(1), "both have one partition")
-        await until(lambda: known.has(1), "both have one partition")
-        [mine], [theirs] = known.mine, other.mine
-
-        await first.prove(mine, 0)
-        await second.prove(theirs, 0)
-        for member, partition in ((first, theirs), (second, mine), (second, Partition("another", 0))):
-            with pytest.raises(LostPartitionError):
-                await member.prove(partition, 0)
-            with pytest.raises(LostPartitionError):
-                member.seek(partition, 0)
-    finally:
-        await second.leave()
-        await first.leave()
-
-
-async def test_joining_where_nobody_answers_is_unavailable_in_time() -> None:
-    """And leaving afterwards ends."""
-    member = Member(membership(NOBODY, "t"), Known())
-    async with asyncio.timeout(20):
-        with pytest.raises(UnavailableError):
-            await member.join()
-        await member.leave()
-
-
-def test_a_partition_is_the_clients_own() -> None:
-    """It can be handed to aiokafka as it is."""
-    assert Partition("t", 1) == TopicPartition("t", 1)
-    assert hash(Partition("t", 1)) == hash(TopicPartition("t", 1))
-    assert {TopicPartition("t", 1): "x"}[Partition("t", 1)] == "x"

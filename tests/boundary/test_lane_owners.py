@@ -174,6 +174,32 @@ async def test_a_stale_owner_never_writes(track: Track) -> None:
     assert len(await track.letters()) == 1
 
 
+async def test_a_former_owner_that_moves_on_during_a_claim_makes_no_topic_anew(track: Track) -> None:
+    """The log's end of before the claim is behind the position that the claim finds: only one asked afterwards may judge it."""
+    await track.make()
+    await track.send(track.command())
+    async with working(track):
+        await track.at(1)
+    former = await connect(track.world.settings.database_url.get_secret_value(), "tests")
+    try:
+        await former.execute("BEGIN")
+        await former.execute("UPDATE kafka_offsets SET next_offset = 3 WHERE topic = $1", track.world.topic)
+        async with working(track) as worker:
+            await until(lambda: blocked(track.world), "the claim waits for the row")
+            await track.send(track.command(), track.command())
+            await former.execute("COMMIT")
+            await track.says("lane.claimed", 2)
+            await track.send(track.command())
+            await track.at(4)
+            await worker.waits_for(None)
+    finally:
+        await former.close()
+
+    assert not track.said("lane.topic_anew")
+    assert [(line["next_offset"], line["log_end"]) for line in track.said("lane.claimed")] == [(0, 1), (3, 3)]
+    assert len(await track.outcomes()) == 2
+
+
 async def test_two_groups_on_one_topic_double_nothing(track: Track) -> None:
     """The position belongs to the partition, whatever the group is called: they take it from each other, and no more."""
     await track.make(partitions=2)

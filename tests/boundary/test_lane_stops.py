@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from schemas.commands import INGRESS_SOURCE
 from tests import commands
 from tests.boundary import topics
+from tests.boundary.conditions import until
 from tests.boundary.tracks import Track, publish, working
 from tests.commands import registration_id
+from tests.conftest import World
 from worker.catalogues import COMPLETE_FOR
 from worker.kafka import Partition
 
@@ -38,6 +41,48 @@ async def test_lost_input_stops_a_partition_until_an_operator_goes_on(track: Tra
     assert len(await track.outcomes()) == 5
     assert track.said("lane.input_lost")
     assert (await track.row())["resume_at_offset"] is None
+
+
+async def test_an_order_for_a_breaker_gives_up_no_lost_input(track: Track) -> None:
+    """It was given before anything was lost, or by a script: only one that names an offset beyond the position is a consent."""
+    await track.make()
+    await track.send(track.command(), track.command())
+    async with working(track):
+        await track.at(2)
+    await track.send(*(track.command() for _ in range(4)))
+    await topics.forget_before(track.bootstrap, Partition(track.world.topic, 0), 4)
+    await track.set("resume_at_offset = 2")
+    async with working(track, look_interval_s=0.1) as worker:
+        await worker.waits_for("input_lost")
+        await looked(track.world)
+        await track.set("resume_at_offset = 1")
+        await looked(track.world)
+
+        assert (await track.row())["next_offset"] == 2
+        assert len(track.said("lane.input_lost")) == 1
+        assert not track.said("lane.input_given_up")
+        await track.set("resume_at_offset = 4")
+        await track.at(6)
+        await worker.waits_for(None)
+
+    assert len(track.said("lane.input_given_up")) == 1
+    assert (await track.row())["resume_at_offset"] is None
+
+
+async def looked(world: World, times: int = 2) -> None:
+    """Wait until a worker has looked at its partitions so many times from now on."""
+    query = (
+        "SELECT max(query_start) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'registration-worker' AND query LIKE '-- look:%'"
+    )
+    last = await world.connection.fetchval("SELECT clock_timestamp()")
+
+    async def again() -> Any:  # noqa: ANN401 - a time
+        found = await world.connection.fetchval(query)
+        return found if found is not None and found > last else None
+
+    for _ in range(times):
+        last = await until(again, "a lane looks at its partition")
 
 
 async def test_a_bug_stops_its_lane_and_skip_makes_a_dead_letter_of_its_record(track: Track) -> None:

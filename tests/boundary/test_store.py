@@ -107,6 +107,21 @@ async def test_claiming_again_is_for_who_still_owns_it(place: Place) -> None:
         await store.claim_again(place.database, Partition("nobody", 0), uuid4(), (third,))
 
 
+async def test_an_order_is_taken_once_by_the_owner_that_saw_it(place: Place) -> None:
+    """Another owner's look takes nothing away, nor one that saw an earlier order; with it goes the count of dead letters."""
+    await place.home.connection.execute(
+        "UPDATE kafka_offsets SET resume_at_offset = 4, dead_letter_run = 100 WHERE topic = $1", place.partition.topic
+    )
+    other = Partition(place.partition.topic, 1)
+    for partition, owner, order in ((place.partition, uuid4(), 4), (place.partition, place.owner, 3), (other, place.owner, 4)):
+        assert not await store.take_resume(place.database, partition, owner, order)
+    assert await place.claim() == Claim(0, None, None, 100, 4, None)
+
+    assert await store.take_resume(place.database, place.partition, place.owner, 4)
+    assert not await store.take_resume(place.database, place.partition, place.owner, 4)
+    assert await place.claim() == Claim(0, None, None, 0, None, None)
+
+
 async def test_a_look_tells_what_changed(place: Place) -> None:
     """Position, owner, orders, and a message that was deleted and is back; nothing for a partition without a row."""
     await place.settle(place.accept(commands.email_of("look"), 0), place.accept(commands.email_of("look"), 1))

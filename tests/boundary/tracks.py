@@ -23,6 +23,7 @@ from worker.catalogues import Rules
 from worker.consumer import Consumer
 from worker.kafka import OutMessage, Producer, Record
 from worker.kafka.producer import partition_of
+from worker.lane import Lane
 from worker.metrics import Metrics
 from worker.parts import Parts
 from worker.sealing import Sealer
@@ -143,6 +144,20 @@ class Worker:
 
     consumer: Consumer
     task: asyncio.Task[None]
+
+    async def ended(self) -> bool:
+        """Say whether it has ended."""
+        return self.task.done()
+
+    @property
+    def client(self) -> Any:  # noqa: ANN401 - aiokafka has no types
+        """Kafka's client of the present membership."""
+        assert self.consumer._member is not None
+        return self.consumer._member._consumer
+
+    def lane(self, partition: int = 0) -> Lane:
+        """Return the lane of a partition."""
+        return next(lane for key, (lane, _) in self.consumer._lanes.items() if key.partition == partition)
 
     async def waits_for(self, reason: str | None, partition: int = 0) -> None:
         """Wait until a partition's lane says why it can't go on; None: nothing does."""

@@ -103,8 +103,9 @@ class Member:
             RejoinError: one has ended: this membership does nothing any more.
             UnavailableError: the group has trouble.
         """
-        coordinator, fetcher = self._consumer._coordinator, self._consumer._fetcher  # noqa: SLF001 - nothing public tells
-        if fetcher.error_future.done() or coordinator._coordination_task.done():  # noqa: SLF001
+        consumer, coordinator = self._consumer, self._consumer._coordinator  # noqa: SLF001 - nothing public tells
+        metadata, group = consumer._client._sync_task, coordinator._coordination_task  # noqa: SLF001
+        if consumer._fetcher.error_future.done() or group.done() or metadata is None or metadata.done():  # noqa: SLF001
             raise RejoinError
         try:
             coordinator.check_errors()

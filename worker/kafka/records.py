@@ -101,20 +101,30 @@ async def bounded(call: Awaitable[T], timeout_s: float, what: str) -> T:
 
 async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     """
-    Stop a client within a bound; `stop()` may raise CancelledError of its own, or never end.
+    Stop a client within a bound; `stop()` may raise what killed a task of the client's, a CancelledError, or never end.
 
-    One that does not end has not closed its sockets yet: then they are closed without it.
+    Then it has not closed its sockets yet, and they are closed without it.
     """
-    if not await _ends(client.stop(), STOP_TIMEOUT_S):
-        await _ends(client._client.close() if isinstance(client, AIOKafkaConsumer) else client.client.close(), 1)  # noqa: SLF001
+    if await _ends_well(client.stop(), STOP_TIMEOUT_S):
+        return
+    for task in _readers(client):
+        task.cancel()  # it would connect again
+    inner = client._client if isinstance(client, AIOKafkaConsumer) else client.client  # noqa: SLF001
+    await _ends_well(inner.close(), 1)
+    for connection in list(inner._conns.values()):  # noqa: SLF001
+        connection.close()
 
 
-async def _ends(call: Coroutine[Any, Any, object], timeout_s: float) -> bool:
+def _readers(client: AIOKafkaProducer | AIOKafkaConsumer) -> list[asyncio.Task[object]]:
+    if not isinstance(client, AIOKafkaConsumer) or client._fetcher is None:  # noqa: SLF001
+        return []
+    return [client._fetcher._fetch_task, client._coordinator._coordination_task]  # noqa: SLF001
+
+
+async def _ends_well(call: Coroutine[Any, Any, object], timeout_s: float) -> bool:
     task = asyncio.ensure_future(call)
     done, _ = await asyncio.wait({task}, timeout=timeout_s)
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=1)
-    if task.done() and not task.cancelled():
-        task.exception()
-    return bool(done)
+    return task.done() and not task.cancelled() and task.exception() is None and bool(done)
