@@ -45,6 +45,10 @@ lint: $(TEST) $(PROJECT) ## check style, types and who may import whom
 bench: $(TEST) $(PROJECT) kafka ## measure the pace on this machine
 	@$(PY) -m benchmarks $(ARGS)
 
+.PHONY: schemas
+schemas: $(DEV) $(PROJECT) ## write the JSON Schemas of the messages anew
+	@$(PY) -m schemas
+
 .PHONY: lock
 lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kafka's jars
 	@set -e; compile="$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml"; \

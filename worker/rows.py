@@ -36,12 +36,12 @@ def registration_row(verdict: Verdict) -> tuple[object, ...]:
 
 
 def customer_row(verdict: Accepted) -> tuple[object, ...]:
-    """Return a row of `customers`."""
+    """Return a row of `customers`, but for its status."""
     tie, approved = verdict.tie, verdict.approved
     applicant, categorized = approved.applicant, approved.categorized
     return (
         verdict.customer_id, tie.tenant_id, tie.registration_id,
-        applicant.email, applicant.email_normalized, applicant.phone, PENDING,
+        applicant.email, applicant.email_normalized, applicant.phone,
         categorized.category_id, categorized.sent, verdict.decided_at,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from worker.kafka import Partition
 from worker.messages import Outgoing
 from worker.postgres import Connection, Database, Row, UniqueViolationError, statement
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict
-from worker.rows import FAILED, customer_row, decision_row, person_row, registration_row, user_row
+from worker.rows import FAILED, PENDING, customer_row, decision_row, person_row, registration_row, user_row
 from worker.sealing import Sealer
 from worker.store import DeleteKey, StaleError, box_place, delete_published
 
@@ -245,8 +245,8 @@ async def _write_outcomes(connection: Connection, outcomes: Sequence[Verdict], k
 async def _insert_customers(connection: Connection, accepted: Sequence[Accepted]) -> None:
     if not accepted:
         return
-    columns = zip(*map(customer_row, accepted), strict=True)
-    done = await connection.execute(statement("customers_insert"), *columns)
+    columns = list(zip(*map(customer_row, accepted), strict=True))
+    done = await connection.execute(statement("customers_insert"), *columns[:6], PENDING, *columns[6:])
     if _count(done) < len(accepted):
         if await _find_taken(connection, accepted):
             raise TakenMeanwhileError

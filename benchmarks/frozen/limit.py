@@ -23,7 +23,7 @@ import uvloop
 from benchmarks.frozen.backlog import commands
 from benchmarks.frozen.commands import RegisterCustomer
 from benchmarks.frozen.contest import GATE, Connection, Contest, connect, statement
-from benchmarks.frozen.registration import Place, Registration, Row, registration_of
+from benchmarks.frozen.registration import PENDING, Place, Registration, Row, registration_of
 
 BATCH_RECORDS: Final = 500
 _COPIES: Final = {
@@ -137,11 +137,12 @@ def batches_of(contest: Contest, partition: int, first: int, count: int, offset:
 
 def _batch(new: list[Registration], first: int) -> Batch:
     registrations, customers = [each.registration for each in new], [each.customer for each in new]
+    columns = list(zip(*customers, strict=True))
     return Batch(
         first=first,
         next_offset=first + len(new),
         registrations=[[row[0] for row in registrations], [row[1] for row in registrations]],
-        customers=list(zip(*customers, strict=True)),
+        customers=(*columns[:6], PENDING, *columns[7:]),
         emails=[[row[4] for row in customers], [row[1] for row in customers]],
         copies={
             "registrations": sorted(registrations, key=itemgetter(0, 1)),
