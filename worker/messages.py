@@ -45,11 +45,16 @@ _TOPICS: Final[dict[str, str]] = {EVENT: EVENTS_TOPIC, LETTER: DEAD_LETTERS_TOPI
 
 
 class Outgoing(NamedTuple):
-    """A message with its key in the outbox: the offset of its command, and its kind."""
+    """
+    A message with its key in the outbox: the offset of its command, and its kind.
+
+    `packed_headers` is what the outbox keeps of the headers; a dead letter's are sealed with the rest of it.
+    """
 
     offset: int
     kind: Kind
     message: OutMessage
+    packed_headers: str = "[]"
 
 
 def registered(verdict: Accepted) -> Outgoing:
@@ -145,25 +150,30 @@ def _facts(decision: bytes) -> str:
 
 
 def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> Outgoing:
-    tie, record = verdict.tie, verdict.record
-    headers: Headers = (
-        _SPEC,
-        ("ce_id", tie.event_id.encode()),
-        ("ce_type", kind.encode()),
-        _SOURCE,
-        ("ce_time", timestamp(verdict.decided_at)),
-        ("ce_subject", key.encode()),
-        ("ce_tenantid", tie.tenant_id.encode()),
-        _JSON,
-        *_trace(record.headers),
-    )
-    return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key.encode(), value, headers))
+    tie, record, key_bytes, trace = verdict.tie, verdict.record, key.encode(), _trace(verdict.record.headers)
+    (middle, packed_middle), (end, packed_end) = _shared(kind, verdict.decided_at, tie.tenant_id)
+    headers: Headers = (_SPEC, ("ce_id", tie.event_id.encode()), *middle, ("ce_subject", key_bytes), *end)
+    packed = f'[["ce_specversion","{SPEC_VERSION}"],["ce_id","{tie.event_id}"],{packed_middle},["ce_subject","{key}"],{packed_end}'
+    if trace is None:
+        return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key_bytes, value, headers), f"{packed}]")
+    headers, packed = (*headers, ("traceparent", trace)), f'{packed},["traceparent","{trace.decode()}"]]'
+    return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key_bytes, value, headers), packed)
 
 
-def _trace(headers: Headers) -> list[tuple[str, bytes | None]]:
+@lru_cache(maxsize=1024)
+def _shared(kind: str, decided_at: datetime, tenant_id: str) -> tuple[tuple[Headers, str], tuple[Headers, str]]:
+    """Return the headers before and after `ce_subject` that a tenant's events of one moment share, and as they are packed."""
+    middle: Headers = (("ce_type", kind.encode()), _SOURCE, ("ce_time", timestamp(decided_at)))
+    end: Headers = (("ce_tenantid", tenant_id.encode()), _JSON)
+    return (middle, pack_headers(middle)[1:-1]), (end, pack_headers(end)[1:-1])
+
+
+def _trace(headers: Headers) -> bytes | None:
     """Return the sender's `traceparent` where it is one: a header could hold anything, and be of any size."""
-    sent = next((value for name, value in headers if name == "traceparent"), None)
-    return [("traceparent", sent)] if sent is not None and _TRACEPARENT.fullmatch(sent) else []
+    for name, value in headers:
+        if name == "traceparent":
+            return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+    return None
 
 
 def _quoted(value: bytes | None) -> str:

@@ -280,12 +280,10 @@ def _by_offset(outcomes: Sequence[Verdict], dead: Sequence[DeadLetter]) -> Seque
 
 
 def _outbox_row(partition: Partition, item: Outgoing, sealer: Sealer) -> tuple[object, ...]:
-    message = item.message
+    message, place = item.message, (partition.topic, partition.partition, item.offset, item.kind)
     if item.kind == messages.LETTER:
-        value = sealer.seal(messages.pack(message), box_place(partition, item.offset))
-        return partition.topic, partition.partition, item.offset, item.kind, None, value, "[]", True
-    headers = messages.pack_headers(message.headers)
-    return partition.topic, partition.partition, item.offset, item.kind, message.key, message.value, headers, False
+        return *place, None, sealer.seal(messages.pack(message), box_place(partition, item.offset)), item.packed_headers, True
+    return *place, message.key, message.value, item.packed_headers, False
 
 
 async def _keep_dead_letters(connection: Connection, letters: Sequence[DeadLetter], sealer: Sealer) -> None:

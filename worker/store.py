@@ -105,7 +105,7 @@ async def leftover(db: Database, partition: Partition, sealer: Sealer) -> list[O
         else:
             headers = messages.unpack_headers(row["headers"])
             message = messages.restored(row["kind"], row["key"], row["value"], headers)
-        found.append(Outgoing(row["command_offset"], row["kind"], message))
+        found.append(Outgoing(row["command_offset"], row["kind"], message, row["headers"]))
     return found
 
 

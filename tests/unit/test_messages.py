@@ -204,6 +204,15 @@ def test_headers_survive_the_outbox(headers: list[tuple[str, bytes]]) -> None:
     assert messages.unpack_headers(packed) == tuple(headers)
 
 
+@pytest.mark.parametrize("trace", [b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None])
+@pytest.mark.parametrize("value", [commands.data("six@example.com"), commands.data("six@example.com", customer={})])
+def test_the_outbox_keeps_an_events_headers_as_they_were_sent(value: dict[str, Any], trace: bytes | None) -> None:
+    """What a sweep publishes after a crash is what would have been published."""
+    out = of(value, headers=commands.headers(traceparent=trace))
+
+    assert out.packed_headers == messages.pack_headers(out.message.headers)
+
+
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_times_are_rfc_3339_in_utc_with_milliseconds(when: datetime) -> None:
     """Source: CloudEvents 1.0, `time`; as long as every other one, so that they sort as text."""

@@ -21,7 +21,6 @@ from worker.kafka.records import (
     DEAD_LETTER_MAX_BYTES,
     MESSAGE_MAX_BYTES,
     OutMessage,
-    Partition,
     Sent,
     bounded,
     stop_client,
@@ -147,16 +146,18 @@ class Producer:
 
 async def _send_batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage]) -> list[Sent]:
     """Build each partition's batches whole: a future for a batch instead of one for a message, and null may be sent."""
-    by_partition: dict[Partition, list[int]] = {}
+    topics = {message.topic for message in messages}
+    partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in topics}
+    by_partition: dict[tuple[str, int], list[int]] = {}
     for index, message in enumerate(messages):
-        partitions = sorted(await producer.partitions_for(message.topic))
-        chosen = partition_of(message.key, partitions, partitions)
-        by_partition.setdefault(Partition(message.topic, chosen), []).append(index)
+        all_of_topic = partitions[message.topic]
+        chosen = partition_of(message.key, all_of_topic, all_of_topic)
+        by_partition.setdefault((message.topic, chosen), []).append(index)
     sent: dict[int, Sent] = {}
     waiting = []
-    for partition, indexes in by_partition.items():
+    for (topic, partition), indexes in by_partition.items():
         for batch, first, count in _batches(producer, messages, indexes):
-            future = await producer.send_batch(batch, partition.topic, partition=partition.partition)
+            future = await producer.send_batch(batch, topic, partition=partition)
             waiting.append((future, indexes[first : first + count]))
     for future, indexes in waiting:
         meta = await future
