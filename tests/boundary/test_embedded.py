@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 OWNER = textwrap.dedent("""
     import asyncio
+    import signal
     from worker.dev.embedded import embedded_stack
 
     async def main():
@@ -35,6 +36,7 @@ OWNER = textwrap.dedent("""
             print("ready", flush=True)
             await asyncio.Event().wait()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs deaf to it
     asyncio.run(main())
 """)
 
