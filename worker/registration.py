@@ -125,7 +125,7 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
     Raises:
         UnknownTenantError: only where `fresh` is false.
     """
-    decided_at, headers = recorded_at(record), dict(reversed(record.headers))
+    headers = dict(reversed(record.headers))
     fault = _envelope_fault(record, headers)
     if fault is not None:
         return refuse(record, fault, snapshot)
@@ -136,10 +136,11 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
         return _examine_faulty(record, headers, snapshot, error, fresh=fresh)
     tenant = snapshot.tenant(command.tenant_id)
     if tenant is None:
-        return _unknown_tenant(record, decided_at, fresh=fresh)
+        return _unknown_tenant(record, fresh=fresh)
     registration = ids.registration_uuid(command.registration_id)
     if registration is None or not _same_tenant(headers, tenant, snapshot):
-        return DeadLetter(record, decided_at, "schema.invalid" if registration is None else "tenant.mismatch", None)
+        code = "schema.invalid" if registration is None else "tenant.mismatch"
+        return DeadLetter(record, recorded_at(record), code, None)
     if b"null" in record.value:
         command = command.model_copy(update={"customer": without_nulls(command.customer)})
     return _judge(record, headers, command, tenant, registration)
@@ -237,7 +238,7 @@ def _examine_faulty(record: Record, headers: Headers, snapshot: Snapshot, error:
     named = document.get("tenantId")
     tenant = snapshot.tenant(named) if isinstance(named, str) else None
     if tenant is None and isinstance(named, str) and named:
-        return _unknown_tenant(record, decided_at, fresh=fresh)
+        return _unknown_tenant(record, fresh=fresh)
     tie = _tie_of(document, snapshot)
     if tie is None or tenant is None:
         return DeadLetter(record, decided_at, "schema.invalid", None)
@@ -264,10 +265,10 @@ def _envelope_faults(error: ValidationError) -> tuple[Fault, ...]:
     )
 
 
-def _unknown_tenant(record: Record, decided_at: datetime, *, fresh: bool) -> DeadLetter:
+def _unknown_tenant(record: Record, *, fresh: bool) -> DeadLetter:
     if not fresh:
         raise UnknownTenantError
-    return DeadLetter(record, decided_at, "tenant.unknown", None)
+    return DeadLetter(record, recorded_at(record), "tenant.unknown", None)
 
 
 def _same_tenant(headers: Headers, tenant: Versions, snapshot: Snapshot) -> bool:
