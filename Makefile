@@ -34,6 +34,10 @@ dev: $(DEV) $(PROJECT) kafka ## run everything in the foreground, until Ctrl-C
 test: $(TEST) $(PROJECT) kafka ## run every test; ARGS="-k word" chooses
 	@$(PY) -m pytest --basetemp=.venv/pytest $(ARGS)
 
+.PHONY: mutants
+mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten
+	@$(PY) -m tests.mutants
+
 .PHONY: lint
 lint: $(TEST) $(PROJECT) ## check style, types and who may import whom
 	@$(PY) -m ruff check
@@ -46,8 +50,9 @@ bench: $(TEST) $(PROJECT) kafka ## measure the pace on this machine
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: schemas
-schemas: $(DEV) $(PROJECT) ## write the JSON Schemas of the messages anew
+schemas: $(DEV) $(PROJECT) ## write the JSON Schemas of messages and catalogue anew
 	@$(PY) -m schemas
+	@$(PY) -m worker catalogue schema > worker/dev/catalogue/catalogue.schema.json
 
 .PHONY: lock
 lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kafka's jars

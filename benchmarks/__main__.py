@@ -1,7 +1,7 @@
 """
 The command line of the benchmarks; README.md in this folder says what the figures mean.
 
-    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --rest]
+    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --rest]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 import typer
@@ -16,12 +17,18 @@ from rich.console import Console
 
 from benchmarks.bench import Plan, measure, prepare
 from benchmarks.contenders import CONTENDERS, ON_DEMAND, Contender
-from benchmarks.growth import BACKLOG_RECORDS, growth
-from benchmarks.report import line, table
+from benchmarks.decide import decide
+from benchmarks.decide import table as decide_table
+from benchmarks.diff import CUSTOMERS, Compared, diff
+from benchmarks.growth import BACKLOG_RECORDS, Growth, growth
+from benchmarks.report import document, table
 from benchmarks.rest import rest
 from benchmarks.servers import POSTGRES_SETTINGS, FailedRunError, Servers
+from worker.core.catalogue import Catalogue
 from worker.dev.embedded import StartError, embedded_stack
 from worker.dev.process import ending_in_order, temporary_folder
+from worker.dev.stack import CATALOGUE
+from worker.operate.catalogue_file import validate
 
 RECORDS: Final = 20_000
 ROUNDS: Final = 4
@@ -29,17 +36,19 @@ QUICK_RECORDS: Final = 6_000
 QUICK_ROUNDS: Final = 1
 QUICK_PROCESSES: Final = (2,)
 REST_REQUESTS: Final = 100
-DEFAULT_ONLY: Final = ",".join(contender.name for contender in CONTENDERS)
+DECIDE: Final = "decide"
+DEFAULT_ONLY: Final = ",".join((DECIDE, *(contender.name for contender in CONTENDERS)))
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 FOLDER_PREFIX: Final = "registration-worker-benchmarks-"
 
 
-def main(
+def main(  # noqa: PLR0917 - options, each named
     quick: Annotated[bool, typer.Option("--quick", help="One short round: to see that it works, not to compare.")] = False,  # noqa: FBT002
     records: Annotated[int | None, typer.Option(min=20, max=1_000_000, help="Of the fastest; the others get a share.")] = None,
     only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
+    compare: Annotated[bool, typer.Option("--diff", help="`catalogue diff` over many customers instead.")] = False,  # noqa: FBT002
     at_rest: Annotated[bool, typer.Option("--rest", help="POST to 201, one at a time, instead.")] = False,  # noqa: FBT002
 ) -> None:
     """Measure on this machine; the last line of stdout is one JSON object."""
@@ -47,9 +56,11 @@ def main(
         if at_rest:
             found = asyncio.run(_rest(records or REST_REQUESTS))
         elif grow:
-            found = asyncio.run(_growth(records or BACKLOG_RECORDS))
+            found = asyncio.run(_alone("growth", growth, records or BACKLOG_RECORDS))
+        elif compare:
+            found = asyncio.run(_alone("diff", diff, records or CUSTOMERS))
         else:
-            found = asyncio.run(_bench(_plan(_chosen(only), records, quick=quick)))
+            found = json.dumps(_measured(_chosen(only), records, quick=quick))
     except (FailedRunError, StartError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED) from None
@@ -64,16 +75,30 @@ def _plan(contenders: list[Contender], records: int | None, *, quick: bool) -> P
     return Plan(contenders, records or RECORDS, ROUNDS)
 
 
-def _chosen(only: str) -> list[Contender]:
-    known = (*CONTENDERS, *ON_DEMAND)
+def _chosen(only: str) -> set[str]:
+    known = (DECIDE, *(each.name for each in (*CONTENDERS, *ON_DEMAND)))
     named = {name.strip() for name in only.split(",") if name.strip()}
-    if not named or named - {each.name for each in known}:
-        msg = f"--only: one or more of {', '.join(each.name for each in known)}"
+    if not named or named - set(known):
+        msg = f"--only: one or more of {', '.join(known)}"
         raise typer.BadParameter(msg)
-    return [each for each in known if each.name in named]
+    return named
 
 
-async def _bench(plan: Plan) -> str:
+def _measured(names: set[str], records: int | None, *, quick: bool) -> dict[str, object]:
+    decided = _decide() if DECIDE in names else {}
+    contenders = [each for each in (*CONTENDERS, *ON_DEMAND) if each.name in names]
+    return (asyncio.run(_bench(_plan(contenders, records, quick=quick))) if contenders else {}) | decided
+
+
+def _decide() -> dict[str, object]:
+    catalogue = validate(CATALOGUE)
+    assert isinstance(catalogue, Catalogue), catalogue  # noqa: S101 - held by a test
+    decided = decide(catalogue)
+    _console().print(decide_table(decided))
+    return {DECIDE: decided.document()}
+
+
+async def _bench(plan: Plan) -> dict[str, object]:
     progress = Console(stderr=True)
     with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         progress.print("starting Kafka and PostgreSQL")
@@ -84,21 +109,25 @@ async def _bench(plan: Plan) -> str:
                 standings = await measure(servers, plan, progress)
             finally:
                 await servers.close()
-    Console(width=180 if not sys.stdout.isatty() else None).print(table(standings))
-    return line(standings)
+    _console().print(table(standings))
+    return document(standings)
 
 
-async def _growth(records: int) -> str:
+def _console() -> Console:
+    return Console(width=180 if not sys.stdout.isatty() else None)
+
+
+async def _alone(name: str, measurement: Callable[[Servers, int, Console], Awaitable[Growth | Compared]], count: int) -> str:
     progress = Console(stderr=True)
     with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         progress.print("starting Kafka and PostgreSQL")
         async with embedded_stack(None, postgres_settings=POSTGRES_SETTINGS) as stack:
             servers = await Servers.of(stack, folder)
             try:
-                found = await growth(servers, records, progress)
+                found = await measurement(servers, count, progress)
             finally:
                 await servers.close()
-    return json.dumps({"growth": found.document()})
+    return json.dumps({name: found.document()})
 
 
 async def _rest(requests: int) -> str:

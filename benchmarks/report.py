@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -53,9 +52,9 @@ def table(standings: Sequence[Standing]) -> Table:
     return shown
 
 
-def line(standings: Sequence[Standing]) -> str:
-    """Return the result as one JSON object in one line."""
-    return json.dumps({**{each.contender.name: _document(each) for each in standings}, **ratios(standings), "machine": _machine()})
+def document(standings: Sequence[Standing]) -> dict[str, object]:
+    """Return the result for the JSON line."""
+    return {**{each.contender.name: _document(each) for each in standings}, **ratios(standings), "machine": _machine()}
 
 
 def _document(one: Standing) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,7 +28,8 @@ from worker.errors import (
     ConfigurationError,
     UnavailableError,
 )
-from worker.operate import catalogue, catalogue_file, partitions, status, tail, verify, verify_report
+from worker.operate import catalogue, catalogue_diff, catalogue_file, explain, partitions, status, tail, verify, verify_report
+from worker.operate.catalogue_file import CatalogueFault
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-catalogue_cli = typer.Typer(help="The rules of a tenant: validate, apply, show, history.", no_args_is_help=True)
+catalogue_cli = typer.Typer(help="The rules of a tenant: validate, diff, apply, show, history, schema.", no_args_is_help=True)
 cli.add_typer(catalogue_cli, name="catalogue")
 partitions_cli = typer.Typer(help="Where each partition stands; orders for one that is stopped.", invoke_without_command=True)
 cli.add_typer(partitions_cli, name="partitions")
@@ -93,6 +96,19 @@ def _quiet() -> Settings:
 
 def _result(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show bars on stderr for the length of a block: called with a bar's name, how much is done, and how much there is."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            task = tasks[what] if what in tasks else tasks.setdefault(what, bar.add_task(what))
+            bar.update(task, completed=done, total=total)
+
+        yield progress
 
 
 @cli.command()
@@ -178,6 +194,26 @@ def status_command(
         raise typer.Exit(_say("no outcome of that registration is stored", EXIT_FAILED))
 
 
+@cli.command(name="explain")
+def explain_command(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="`cust_…` or `reg_…`")],
+    tenant: Annotated[str | None, typer.Option(help="The tenant, by id or slug; all of them where it is left out.")] = None,
+    at_version: Annotated[int | None, typer.Option("--at-version", min=1, help="Also what this version would decide.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Decide again; exit 1 where it is not what is stored.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell why a customer was decided about as they were, in plain language."""
+    try:
+        found = _result(explain.explain(_quiet(), id_, tenant=tenant, at_version=at_version, check=check))
+    except explain.NoSuchVersionError as error:
+        raise typer.Exit(_say(str(error), EXIT_FAILED)) from None
+    for each in found:
+        _show(each.to_json() if as_json else explain.render(each))
+    if not found:
+        raise typer.Exit(_say("no customer or registration of that id is stored", EXIT_FAILED))
+    raise typer.Exit(EXIT_FAILED if any(each.same is False for each in found) else EXIT_DONE)
+
+
 @cli.command(name="tail")
 def tail_command(
     from_start: Annotated[bool, typer.Option("--from-start", help="All that is kept, then what comes.")] = False,
@@ -198,17 +234,12 @@ def tail_command(
 def verify_command(
     as_json: Json = False,
     settle_s: Annotated[float, typer.Option("--settle-s", min=0, help="Longest wait for the outbox to drain.")] = verify.SETTLE_S,
+    sample: Annotated[int, typer.Option(min=0, help="Customers, chosen at random, to decide again.")] = verify.SAMPLE_ROWS,
 ) -> None:
     """Check the promises over the whole history that is still kept; exit 1 with the ids where one does not hold."""
     settings = _quiet()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            task = tasks[what] if what in tasks else tasks.setdefault(what, bar.add_task(what))
-            bar.update(task, completed=done, total=total)
-
-        report = _result(verify.verify(settings, progress=progress, settle_s=settle_s))
+    with _progress() as progress:
+        report = _result(verify.verify(settings, progress=progress, settle_s=settle_s, sample=sample))
     _show(report.to_json() if as_json else verify_report.render(report))
     raise typer.Exit(EXIT_DONE if report.ok else EXIT_FAILED)
 
@@ -222,18 +253,56 @@ def catalogue_validate(file: Path) -> None:
     _show(f"{file}: tenant {found.tenant.slug}, {len(found.categories)} categories, {len(found.features)} features; valid")
 
 
+@catalogue_cli.command(name="diff")
+def catalogue_diff_command(file: Path, as_json: Json = False) -> None:
+    """Say what a file would change, in the rules and for whom; exit 1 where protection falls, 2 where the file is wrong."""
+    url = _quiet().database_url.get_secret_value()
+    with _progress() as progress:
+        found = _result(catalogue_diff.diff(url, file, partial(progress, "customers")))
+    if not isinstance(found, catalogue_diff.Diff):
+        _faults(found)
+        raise typer.Exit(EXIT_USAGE)
+    _show(found.to_json() if as_json else catalogue_diff.render(found))
+    raise typer.Exit(EXIT_FAILED if found.protects_less else EXIT_DONE)
+
+
 @catalogue_cli.command(name="apply")
 def catalogue_apply(
     file: Path,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Also where it protects somebody less, without asking.")] = False,
     by: Annotated[str, typer.Option(help="Who does it, for the history.")] = getuser(),
     as_json: Json = False,
 ) -> None:
-    """Publish a tenant's catalogue as a new version."""
-    applied = _result(catalogue.apply(_quiet().database_url.get_secret_value(), file, by=by, yes=yes))
+    """Publish a tenant's catalogue as a new version; asks where it would protect somebody less."""
+    url = _quiet().database_url.get_secret_value()
+    found = None if yes else _diff(url, file)
+    if found is not None and found.protects_less and not _agreed(found):
+        applied: catalogue.Applied | tuple[CatalogueFault, ...] = catalogue.not_applied(found)
+    else:
+        applied = _result(catalogue.apply(url, file, by=by, yes=yes, looked_at=found))
     if not isinstance(applied, catalogue.Applied):
         raise typer.Exit(_faults(applied))
     _show(applied.to_json() if as_json else catalogue.render_applied(applied))
+    raise typer.Exit(EXIT_DONE if applied.committed else EXIT_FAILED)
+
+
+def _diff(url: str, file: Path) -> catalogue_diff.Diff | None:
+    with _progress() as progress:
+        found = _result(catalogue_diff.diff(url, file, partial(progress, "customers")))
+    return found if isinstance(found, catalogue_diff.Diff) else None
+
+
+def _agreed(found: catalogue_diff.Diff) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    Console(stderr=True).print(catalogue_diff.render(found))
+    return typer.confirm("Publish it?", err=True)
+
+
+@catalogue_cli.command(name="schema")
+def catalogue_schema() -> None:
+    """Print the JSON Schema of a catalogue's file, for editors."""
+    _show(catalogue_file.schema())
 
 
 @catalogue_cli.command(name="show")

@@ -86,12 +86,18 @@ async def _read(connection: Connection) -> Snapshot:
             versions[0]["slug"],
             tuple(row["effective_at"] for row in versions),
             tuple(row["version"] for row in versions),
-            tuple(_catalogue(tenant_id, row["version"], row["document"]) for row in versions),
+            tuple(stored(tenant_id, row["version"], row["document"]) for row in versions),
         )
     return Snapshot(now, by_id, {versions.slug: versions for versions in by_id.values()})
 
 
-def _catalogue(tenant_id: str, version: int, document: str) -> Catalogue:
+def stored(tenant_id: str, version: int, document: str) -> Catalogue:
+    """
+    Return a version as it is stored.
+
+    Raises:
+        UnavailableError: it was written for another release of this program than this one.
+    """
     try:
         return _parsed(document)
     except ValidationError:

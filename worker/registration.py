@@ -155,7 +155,7 @@ def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: 
     if not acceptable_hash(command.password_hash):
         refused = Refused(VALIDATION_FAILED, (_HASH_FAULT,))
         return Rejected(record, decided_at, tie, version, refused, _suspicious(headers, refused))
-    verdict = assess(command.customer, catalogue, version, _day(decided_at, catalogue.tenant.time_zone))
+    verdict = assess(command.customer, catalogue, version, local_day(decided_at, catalogue.tenant.time_zone))
     if isinstance(verdict, Refused):
         return Rejected(record, decided_at, tie, version, verdict, _suspicious(headers, verdict))
     return Accepted(record, decided_at, tie, version, verdict, command.password_hash, customer_id, user_id, person_id)
@@ -246,7 +246,7 @@ def _examine_faulty(record: Record, headers: Headers, snapshot: Snapshot, error:
         return DeadLetter(record, decided_at, "tenant.mismatch", None)
     version, catalogue = tenant.at(decided_at)
     checked = check_document(
-        document.get("customer"), catalogue, _day(decided_at, catalogue.tenant.time_zone), _envelope_faults(error)
+        document.get("customer"), catalogue, local_day(decided_at, catalogue.tenant.time_zone), _envelope_faults(error)
     )
     if not isinstance(checked, Refused):
         if not any(each["type"] == "json_invalid" for each in error.errors(include_url=False, include_input=False)):
@@ -318,5 +318,6 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _day(when: datetime, time_zone: str) -> date:
+def local_day(when: datetime, time_zone: str) -> date:
+    """Return "today": the day of a record's time in the tenant's time zone."""
     return when.date() if time_zone == "UTC" else when.astimezone(_zone(time_zone)).date()

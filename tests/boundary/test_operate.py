@@ -1,4 +1,4 @@
-"""An operator's commands on real servers: verify finds each breach and nothing else; status, tail, orders, catalogues."""
+"""An operator's commands on real servers: verify finds each breach and nothing else; status, tail, orders."""
 
 from __future__ import annotations
 
@@ -8,31 +8,26 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pydantic import SecretStr
-from rich.console import Console, RenderableType
 
 from schemas.commands import COMMANDS_TOPIC, INGRESS_SOURCE
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC, CustomerRegistered
 from tests import commands
+from tests.boundary.shown import shown
 from tests.conftest import settings_of
 from worker import app
-from worker.catalogues import READ_LOCK
 from worker.config import Settings
-from worker.core.catalogue import Catalogue
 from worker.dev.embedded import embedded_stack
 from worker.dev.stack import CATALOGUE
 from worker.errors import UnavailableError
 from worker.kafka import OutMessage, Partition, Reader, Record
 from worker.operate import catalogue, partitions, status, tail, verify_report
-from worker.operate.catalogue_file import validate
 from worker.operate.verify import verify
 from worker.operate.verify_report import RULES, Report
 from worker.postgres import Connection, connect
@@ -42,7 +37,6 @@ PEOPLE: Final = 16
 PARTITIONS: Final = 5
 SPARE: Final = 4
 """A partition in which none of the people is, for tests that break one."""
-LISTED_ON: Final = "factors.country_lists.FATF_CALL_FOR_ACTION.countries.KP.listed_on"
 TENANT_ID: Final = "7c6f0f52-9d4e-4b1a-8f0e-2a5d9b3c1e47"
 
 
@@ -162,7 +156,7 @@ async def test_verify_finds_nothing_where_the_worker_did_its_work(healthy: Repor
     assert (counts.commands, counts.accepted, counts.rejected, counts.repeated) == (PEOPLE + 7, PEOPLE, 2, 1)
     assert (counts.dead, counts.letters, counts.passwords_refused) == (4, 4, 1)
     assert (counts.events, counts.ce_ids) == (PEOPLE + 2, PEOPLE + 2)
-    assert (counts.pending, counts.outbox) == (0, 0)
+    assert (counts.pending, counts.outbox, counts.decided_again) == (0, 0, PEOPLE)
 
 
 async def test_verify_without_keys_says_what_it_could_not_open(stage: Stage, healthy: Report) -> None:
@@ -342,124 +336,6 @@ async def test_verify_beside_a_working_worker_calls_nothing_in_flight_damage(sta
     assert [report.findings for report in (*reports, last)] == [[]] * (len(reports) + 1)
     assert reports[0].counts.commands < last.counts.commands
     assert last.counts.pending == 0
-
-
-# --- catalogues ------------------------------------------------------------------------------------------------------
-
-
-def variant(folder: Path, slug: str, *changes: tuple[str, str]) -> Path:
-    """Write the development catalogue for another tenant, with changes."""
-    text = CATALOGUE.read_text().replace(TENANT_ID, f"id-of-{slug}").replace("slug: development", f"slug: {slug}")
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new, 1)
-    file = folder / f"{slug}.yaml"
-    file.write_text(text)
-    return file
-
-
-async def test_a_first_version_holds_at_once_and_a_later_one_a_minute_ahead(stage: Stage, tmp_path: Path) -> None:
-    """And the same content as the newest version is no new one."""
-    url = stage.settings.database_url.get_secret_value()
-    file = variant(tmp_path, "bank-a")
-    applied = [await catalogue.apply(url, file, by="alice", yes=True) for _ in range(2)]
-    changed_file = variant(tmp_path, "bank-a", ("minimum_age_years: 18", "minimum_age_years: 21"))
-    applied += [await catalogue.apply(url, changed_file, by="bob", yes=yes) for yes in (False, True, True)]
-    versions = await catalogue.history(url, "bank-a")
-    in_force, later = await catalogue.show(url, "bank-a"), await catalogue.show(url, "id-of-bank-a", 2)
-
-    assert [(a.version, a.changed, a.committed) for a in applied if isinstance(a, catalogue.Applied)] == [
-        (1, True, True), (1, False, True), (2, True, False), (2, True, True), (2, False, True),
-    ]  # fmt: skip
-    assert [(v.version, v.holds, v.applied_by) for v in versions] == [(2, False, "bob"), (1, True, "alice")]
-    assert versions[0].effective_at >= versions[0].applied_at + timedelta(seconds=59.9)
-    assert in_force is not None
-    assert later is not None
-    assert (in_force.tenant.minimum_age_years, later.tenant.minimum_age_years) == (18, 21)
-    assert "in force" in shown(catalogue.render_history(versions))
-    assert await catalogue.show(url, "no-such-bank") is None
-
-
-async def test_apply_waits_until_nobody_reads(stage: Stage, tmp_path: Path) -> None:
-    """Whoever holds the lock shared has read the catalogue as it was."""
-    url = stage.settings.database_url.get_secret_value()
-    reading = stage.connection.transaction()
-    await reading.start()
-    await stage.rows("SELECT pg_advisory_xact_lock_shared($1)", READ_LOCK)
-    applying = asyncio.create_task(catalogue.apply(url, variant(tmp_path, "bank-b"), by="alice", yes=True))
-    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with asyncio.timeout(DEADLINE_S):
-        while not await stage.rows(waiting):
-            await asyncio.sleep(0.01)
-    early = applying.done()
-    await reading.commit()
-    applied = await asyncio.wait_for(applying, DEADLINE_S)
-    left = await stage.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
-
-    assert not early
-    assert isinstance(applied, catalogue.Applied)
-    assert left == []
-
-
-async def test_a_name_by_which_another_tenant_is_reached_is_refused(stage: Stage, tmp_path: Path) -> None:
-    """Its slug, or its id as a slug: requests would reach the wrong bank. Nothing is written."""
-    url = stage.settings.database_url.get_secret_value()
-    await catalogue.apply(url, variant(tmp_path, "bank-c"), by="alice", yes=True)
-    same_slug = variant(tmp_path, "bank-d", ("slug: bank-d", "slug: bank-c"))
-    id_as_slug = variant(tmp_path, "bank-e", ("slug: bank-e", "slug: id-of-bank-c"))
-    refused = [await catalogue.apply(url, file, by="mallory", yes=True) for file in (same_slug, id_as_slug)]
-    tenants = await stage.rows("SELECT tenant_id FROM tenants WHERE tenant_id IN ('id-of-bank-d', 'id-of-bank-e')")
-
-    assert [isinstance(each, tuple) and each[0].path == "tenant" for each in refused] == [True, True]
-    assert tenants == []
-
-
-@pytest.mark.parametrize(
-    ("change", "line_of", "path", "expected"),
-    [
-        (("  slug: bank\n", "  slug: bank\n  slug: x\n"), "  slug: x", "tenant.slug", "stands there twice"),
-        (("  currency: EUR\n", ""), "tenant:", "tenant.currency", "Field required"),
-        (("    score_min: 25\n", '    score_min: "25"\n'), '    score_min: "25"', "levels.MEDIUM.score_min", "valid integer"),
-        (("  time_zone: UTC\n", "  timezone: UTC\n"), "  timezone: UTC", "tenant.timezone", "not permitted"),
-        (
-            ("    review_after_months: 12\n", "    review_after_months: 24\n"),
-            "    review_after_months: 24", "levels.HIGH.review_after_months", "at most 12",
-        ),
-        (("listed_on: 2011-02-25", "listed_on: 2011-02-30"), "        KP:", LISTED_ON, "day is out of range"),
-        (("tenant:\n", "tenant: [\n"), "  slug: ", "", "must be YAML"),
-    ],
-)  # fmt: skip
-def test_a_fault_of_a_file_has_its_line_and_path(
-    tmp_path: Path, change: tuple[str, str], line_of: str, path: str, expected: str
-) -> None:
-    """As compilers say it: file, line, path, what was expected."""
-    file = variant(tmp_path, "bank", change)
-    found = validate(file)
-    lines = [number for number, line in enumerate(file.read_text().splitlines(), 1) if line.startswith(line_of)]
-
-    assert isinstance(found, tuple)
-    assert [(fault.file, fault.path) for fault in found] == [(str(file), path)]
-    assert found[0].line in lines
-    assert expected in found[0].expected
-    assert str(found[0]).startswith(f"{file}:{found[0].line}: ")
-
-
-@pytest.mark.parametrize("content", [b"", b"- a list", b"\xff\xfe\xff", b"a: &a [*a]", b"--- 1\n--- 2\n", b"? [a]\n: b"])
-def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path, content: bytes) -> None:
-    """Empty, a list, no text, an alias of itself, two documents, a key that is a list."""
-    (tmp_path / "odd.yaml").write_bytes(content)
-    found = validate(tmp_path / "odd.yaml")
-    missing = validate(tmp_path / "missing.yaml")
-
-    assert isinstance(found, tuple)
-    assert found
-    assert isinstance(missing, tuple)
-    assert "can't be read" in str(missing[0])
-
-
-def test_the_development_catalogue_is_valid() -> None:
-    """It is what every example stands on."""
-    assert isinstance(validate(CATALOGUE), Catalogue)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -703,6 +579,24 @@ async def lose_positions(damage: Damage) -> None:
     damage.expect("position.beyond_log", at(99, 5))
 
 
+async def name_another_version(damage: Damage) -> None:
+    """A refusal that names rules which did not hold when its record came."""
+    rows = await damage.stage.rows(
+        "UPDATE registrations SET catalogue_version = 7 WHERE code = 'email-taken' RETURNING registration_id"
+    )
+    damage.expect("outcome.wrong_version", *(row["registration_id"] for row in rows))
+
+
+async def change_a_decision(damage: Damage) -> None:
+    """One byte of what was decided is another."""
+    rows = await damage.stage.rows(
+        "UPDATE decisions AS d SET decision = replace(d.decision::text, '\"automated\":true', '\"automated\":false')::json"
+        " FROM registrations AS r WHERE r.customer_id = d.customer_id AND r.registration_id = $1 RETURNING d.customer_id",
+        damage.stage.person(12),
+    )
+    damage.expect("decision.differs", *(row["customer_id"] for row in rows))
+
+
 PLANTS: Final = (
     lose_a_registration,
     make_an_accepted_command_a_dead_letter_too,
@@ -720,6 +614,8 @@ PLANTS: Final = (
     pass_an_unfinished_command,
     leave_a_message,
     lose_positions,
+    name_another_version,
+    change_a_decision,
 )
 
 
@@ -785,14 +681,6 @@ async def test_what_retention_has_removed_is_not_missed(damage: Damage) -> None:
 
 
 # --- what the tests above need ---------------------------------------------------------------------------------------
-
-
-def shown(what: RenderableType) -> str:
-    """Return what a person sees."""
-    console = Console(width=400, color_system=None)
-    with console.capture() as captured:
-        console.print(what)
-    return captured.get()
 
 
 async def send_aborted(settings: Settings, partition: int) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ class Cluster:
     workers: list[Child] = field(default_factory=list)
     sent: int = 0
     started: int = 0
+    sleeper: Child | None = None
+    new_rules_at: datetime | None = None
 
     def start_worker(self) -> Child:
         """Start a worker process; its log is `worker-N.log`."""
@@ -142,6 +145,25 @@ class Cluster:
                 raise AssertionError(f"not in {within_s:g} s, or a worker ended: {what}\n{self.logs()}")
             await asyncio.sleep(POLL_S)
 
+    async def publish_rules(self, before: str, after: str) -> None:
+        """Publish the development catalogue with a change; it holds later."""
+        file = self.folder / "changed.yaml"
+        text = CATALOGUE.read_text()
+        assert before in text
+        file.write_text(text.replace(before, after))
+        applied = await catalogue.apply(self.servers.postgres.url, file, by="tests", yes=True)
+        assert isinstance(applied, catalogue.Applied)
+        self.new_rules_at = applied.effective_at
+
+    async def new_rules_hold(self) -> bool:
+        """Say whether they hold by now."""
+        return bool((await self._row("SELECT clock_timestamp() > $1 AS hold", self.new_rules_at))["hold"])
+
+    async def versions(self) -> list[int]:
+        """Return the versions that decided anything."""
+        row = await self._row("SELECT array_agg(DISTINCT catalogue_version ORDER BY catalogue_version) AS all FROM registrations")
+        return list(row["all"])
+
     async def verify(self) -> dict[str, Any]:
         """Return the report of `registration verify`; fail where a promise does not hold."""
         child = self._run("verify", "--json", "--settle-s", "10", log=self.folder / "verify.log", death_signal=signal.SIGKILL)
@@ -163,21 +185,21 @@ class Cluster:
         return Child(["/usr/bin/env", *variables, sys.executable, "-m", "worker", *arguments], log=log, death_signal=death_signal)
 
     async def _progress(self) -> tuple[int, int]:
+        row = await self._row(
+            "SELECT (SELECT coalesce(sum(next_offset), 0) FROM kafka_offsets) AS done, (SELECT count(*) FROM outbox) AS rows"
+        )
+        return int(row["done"]), int(row["rows"])
+
+    async def _row(self, query: str, *parameters: object) -> Any:  # noqa: ANN401 - a row
         connection = await connect(self.servers.postgres.url, "tests")
         try:
-            row = await asyncio.wait_for(
-                connection.fetchrow(
-                    "SELECT (SELECT coalesce(sum(next_offset), 0) FROM kafka_offsets) AS done,"
-                    " (SELECT count(*) FROM outbox) AS rows"
-                ),
-                DEADLINE_S,
-            )
+            row = await asyncio.wait_for(connection.fetchrow(query, *parameters), DEADLINE_S)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise UnavailableError("database", type(error).__name__) from None
         finally:
             connection.terminate()
         assert row is not None
-        return int(row["done"]), int(row["rows"])
+        return row
 
     async def _log_end(self) -> int:
         return await _log_end(self.servers.kafka.bootstrap)

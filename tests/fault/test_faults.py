@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.fault.cluster import SESSION_S, Cluster, cluster
+from worker.operate.catalogue import AHEAD_S
 
 KILLS = int(os.environ.get("FAULT_KILLS", "6"))
 RECOVERY_S = SESSION_S + 5
@@ -20,9 +21,24 @@ RESTART_RECOVERY_S = 10.0
 
 @pytest.fixture(scope="module")
 async def shared() -> AsyncIterator[Cluster]:
-    """Servers for all of these tests: each one adds to the history that the next one's `verify` checks too."""
+    """
+    Servers for all of these tests: each one adds to the history that the next one's `verify` checks too.
+
+    New rules are published at once, and hold a minute later, in the middle of what these tests break; one worker sleeps
+    from before that on.
+    """
     async with cluster() as running:
-        yield running
+        sleeper = running.start_worker()
+        await running.send(100)
+        await running.done()
+        sleeper.signal(signal.SIGSTOP)
+        running.workers.remove(sleeper)
+        running.sleeper = sleeper
+        try:
+            await running.publish_rules("day: 5000, month: 25000", "day: 4000, month: 25000")
+            yield running
+        finally:
+            sleeper.kill()
 
 
 @pytest.fixture
@@ -94,6 +110,25 @@ async def test_a_frozen_worker_is_fenced_when_it_wakes(broken: Cluster) -> None:
 
     assert other.running
     assert sleeper.running
+    await broken.verify()
+
+
+async def test_a_change_of_rules_holds_from_its_moment_also_for_a_worker_that_slept_over_it(broken: Cluster) -> None:
+    """One worker goes on through the moment, one wakes after it with the rules of before: each record has its own version."""
+    sleeper = broken.sleeper
+    assert sleeper is not None
+    broken.start_worker()
+    async with load(broken):
+        await broken.progress()
+        await broken.eventually(broken.new_rules_hold, "the new rules hold", AHEAD_S + 5)
+        broken.workers.append(sleeper)
+        sleeper.signal(signal.SIGCONT)
+        await broken.eventually(lambda: _said(sleeper.output(), "consumer.joined", 2), "the sleeper joins anew")
+        await broken.progress(200)
+    await broken.done()
+
+    assert sleeper.output().count('"event": "batch.stored"') > 1
+    assert set(await broken.versions()) == {1, 2}
     await broken.verify()
 
 

@@ -183,6 +183,14 @@ def test_the_golden_command_becomes_the_golden_event_byte_for_byte() -> None:
     assert messages.registered(verdict).message == out(EVENTS_TOPIC, golden("customer-registered.v1"))
 
 
+def test_the_golden_command_is_decided_as_it_was_byte_for_byte() -> None:
+    """`explain --check` and `verify` hold stored decisions against today's rules: their bytes are part of the contract."""
+    verdict = examine(read(golden("register-customer.v1").value), snapshot(CATALOGUE), fresh=True)
+    assert isinstance(verdict, Accepted)
+
+    assert verdict.approved.decision.to_json() + b"\n" == (FOLDER / "decision.v1.json").read_bytes()
+
+
 def test_an_invalid_command_becomes_the_golden_refusal_byte_for_byte() -> None:
     """The golden command with two faults."""
     document = golden("register-customer.v1").document

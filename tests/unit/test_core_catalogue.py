@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.unit.core_examples import DEVELOPMENT, DOCUMENT, REMOVED, catalogues, changed
+from tests.unit.core_examples import DEVELOPMENT, DOCUMENT, REMOVED, changed
+from tests.unit.generated_catalogues import catalogues
 from worker.core.catalogue import Catalogue, parse
 from worker.core.catalogue_index import CLAIM_WORDS
 from worker.core.scales import Claim, DueDiligence, Monitoring, PepKind, RiskLevel, SanctionsScreening, Scale, VerificationLevel

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.unit.core_examples import BODY, DAY, DEVELOPMENT, PARAMETERS, RELATIONS, REMOVED, asking, changed
 from worker.core.assess import Approved, Checked, Refused, assess_document, check_document
@@ -156,6 +154,43 @@ def test_each_fault_of_a_categorization_has_its_place_and_code(changes: Mapping[
     assert refused.code == "categorization-invalid"
 
 
+WORDS: Final[list[tuple[Mapping[str, object], str, str]]] = [
+    ({FIRST: "nowhere"}, FIRST, "The tenant has no category of this id."),
+    ({FIRST: "LOW_RISK_INDIVIDUAL"}, SECOND, "Must mean the same category as customerCategory.id."),
+    ({FIRST: "STUDENT_INDIVIDUAL", SECOND: "STUDENT_INDIVIDUAL"}, SECOND, "The category is no longer offered."),
+    ({RELATIONS: []}, RELATIONS, "The category requires the feature MEDIUM_RISK_PROFILE."),
+    ({f"{RELATIONS}/0/enabled": False}, f"{RELATIONS}/0/enabled", "The category requires this feature."),
+    ({f"{RELATIONS}/0/feature": {}}, f"{RELATIONS}/0/feature", "Must be there, with its code or its id."),
+    ({CODE: "NO_SUCH"}, CODE, "The category has no feature of this code."),
+    ({CODE: REMOVED, ID: "nowhere"}, ID, "The category has no feature of this id."),
+    ({ID: "SPENDING_LIMITS"}, ID, "Code and id mean two different features."),
+    ({f"{RELATIONS}/-": {"feature": {"code": "MEDIUM_RISK_PROFILE"}}}, f"{RELATIONS}/1/feature", "A feature may be sent once."),
+    ({f"{PARAMETERS}/2": REMOVED}, PARAMETERS, "The mandatory key pep is missing."),
+    ({f"{PARAMETERS}/2/name": REMOVED}, f"{PARAMETERS}/2/name", "Must be there."),
+    ({f"{PARAMETERS}/2/value": REMOVED}, f"{PARAMETERS}/2/value", "Must be there."),
+    ({f"{PARAMETERS}/-": {"name": "Pep", "value": "false"}}, f"{PARAMETERS}/5/name", "The feature has no key of this name."),
+    ({f"{PARAMETERS}/-": {"name": "pep", "value": "false"}}, f"{PARAMETERS}/5/name", "A key may be sent once."),
+    ({f"{PARAMETERS}/0/value": "x"}, f"{PARAMETERS}/0/value", "Expected LOW or MEDIUM or HIGH or CRITICAL."),
+    ({f"{PARAMETERS}/1/value": "x"}, f"{PARAMETERS}/1/value", "Expected a number in the range 0-100."),
+    (
+        {
+            f"{RELATIONS}/-": {
+                "feature": {"code": "INTERNATIONAL_TRANSFERS"},
+                "parametrization": [{"name": "regions", "value": "x"}],
+            }
+        },
+        f"{RELATIONS}/1/parametrization/0/value",
+        "Expected a comma-separated list of EEA or UNITED_KINGDOM or SWITZERLAND or AMERICAS or ASIA_PACIFIC.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "pointer", "detail"), WORDS)
+def test_each_fault_says_what_was_expected(changes: Mapping[str, object], pointer: str, detail: str) -> None:
+    """A caller reads what to send instead; never what was sent, nor a name that the catalogue does not have."""
+    assert detail in [fault.detail for fault in _refused(changed(changes)).faults if fault.pointer == pointer]
+
+
 def test_a_category_that_is_no_longer_offered_is_refused() -> None:
     """An inactive category is known, and not for new customers."""
     refused = _refused(changed({FIRST: "STUDENT_INDIVIDUAL", SECOND: "STUDENT_INDIVIDUAL"}))
@@ -210,14 +245,26 @@ def test_values_that_are_not_allowed_come_with_those_that_are() -> None:
     }
 
 
+def test_a_key_of_two_features_is_named_once_as_the_first_one_has_it() -> None:
+    """Each fault says what its own place may hold; the summary has room for one."""
+    relation = {"feature": {"code": "SPENDING_LIMITS"}, "parametrization": [{"name": "dailyLimit", "value": "x"}]}
+    refused = _refused(changed({f"{PARAMETERS}/-": {"name": "dailyLimit", "value": "x"}, f"{RELATIONS}/-": relation}))
+
+    assert refused.invalid_values == {"dailyLimit": "0-999999999999"}
+    assert [fault.detail for fault in refused.faults] == [
+        "Expected a number in the range 0-999999999999.",
+        "Expected a number in the range 0-10000.",
+    ]
+
+
 def test_a_blank_text_is_no_answer_to_a_mandatory_key() -> None:
     """Where every text is allowed, one that says nothing is not."""
     parameters = [{"name": "eddRequired", "value": "true"}, {"name": "accountPurpose", "value": " "}]
     relation = {"feature": {"code": "ENHANCED_DUE_DILIGENCE"}, "parametrization": parameters}
     body = changed({f"{RELATIONS}/-": relation}, asking({}, "HIGH_RISK_INDIVIDUAL"))
 
-    assert [(fault.pointer, fault.code) for fault in _refused(body).faults] == [
-        (f"{RELATIONS}/1/parametrization/1/value", "parameter.not_allowed")
+    assert [(fault.pointer, fault.code, fault.detail) for fault in _refused(body).faults] == [
+        (f"{RELATIONS}/1/parametrization/1/value", "parameter.not_allowed", "Expected a text that is not blank.")
     ]
 
 
@@ -243,6 +290,14 @@ def test_a_key_whose_name_cannot_be_read_is_not_missing_too() -> None:
     assert [fault.code for fault in refused.faults] == ["type.unexpected"]
 
 
+@pytest.mark.parametrize("name", ["code", "id"])
+def test_a_feature_whose_name_cannot_be_read_is_not_missing_too(name: str) -> None:
+    """Neither that feature nor a required one: it may be the one that is meant."""
+    refused = _refused(changed({f"{RELATIONS}/0/feature": {name: 7}}))
+
+    assert [(fault.pointer, fault.code) for fault in refused.faults] == [(f"{RELATIONS}/0/feature/{name}", "type.unexpected")]
+
+
 @pytest.mark.parametrize("category_id", [name for name, each in DEVELOPMENT.categories.items() if each.active])
 def test_the_existing_client_script_is_accepted_in_every_category_that_can_be(category_id: str) -> None:
     """The script reads the hierarchy and fills each mandatory key by its patterns; prohibited ones are refused for that alone."""
@@ -262,25 +317,6 @@ def test_every_key_that_the_script_knows_takes_what_it_sends() -> None:
             values = _script_values(name)
             assert len(values) <= 1, name
             assert all(key.read(value) is not Refusal.NOT_ALLOWED for value in values), name
-
-
-@given(drawn=st.data())
-def test_the_order_of_features_and_parameters_changes_nothing(drawn: st.DataObject) -> None:
-    """A caller's order is no statement: the decision has the same bytes."""
-    body = changed(
-        {
-            f"{RELATIONS}/-": {"feature": {"code": "SPENDING_LIMITS"}, "parametrization": [{"name": "dailyLimit", "value": "800"}]},
-            f"{PARAMETERS}/-": {"name": "dailyLimit", "value": "900"},
-        }
-    )
-    relations = body["individualCustomer"]["categorization"]["categoryFeatureRelations"]
-    parameters = drawn.draw(st.permutations(relations[0]["parametrization"]))
-    shuffled = drawn.draw(st.permutations([{**relations[0], "parametrization": parameters}, relations[1]]))
-    one, other = (assess_document(each, DEVELOPMENT, 1, DAY) for each in (body, changed({RELATIONS: shuffled})))
-
-    assert isinstance(one, Approved)
-    assert isinstance(other, Approved)
-    assert one.decision.to_json() == other.decision.to_json()
 
 
 def test_a_categorization_too_long_to_be_remembered_is_answered_the_same() -> None:

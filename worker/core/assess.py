@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from schemas.commands import Categorization, CategoryFeatureRelation, Customer
 from worker.core.catalogue import Catalogue
-from worker.core.categorize import Categorized, Miscategorized, categorize
-from worker.core.customer import Applicant, Fault
+from worker.core.categorize import Categorized, Miscategorized, categorize, categorize_again
+from worker.core.customer import Applicant, Fault, Subject
 from worker.core.decide import Prohibited, decide
 from worker.core.decision import Decision
 from worker.core.shape import in_body_order, read_customer
@@ -106,22 +106,46 @@ def assess(customer: Customer, catalogue: Catalogue, version: int, day: date) ->
         The same for the same arguments, whenever and wherever it is asked.
     """
     checked = check(customer, catalogue, day)
-    return checked if isinstance(checked, Refused) else _decided(checked, catalogue, version, day)
+    return checked if isinstance(checked, Refused) else _approved(checked, catalogue, version, day)
 
 
 def assess_document(document: object, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
     """Check a customer that may have any shape, and decide, as `assess` does."""
     checked = check_document(document, catalogue, day)
-    return checked if isinstance(checked, Refused) else _decided(checked, catalogue, version, day)
+    return checked if isinstance(checked, Refused) else _approved(checked, catalogue, version, day)
 
 
-def _decided(checked: Checked, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
-    decision = decide(checked.applicant, checked.categorized, catalogue, version, day)
+def assess_again(sent: str, subject: Subject, catalogue: Catalogue, version: int, day: date) -> Decision | Refused:
+    """
+    Decide again about a customer who is stored, by the same version or by another.
+
+    Args:
+        sent: the categorization as it is stored: `Categorized.sent`.
+        subject: what the rules may know of the person, from what is stored.
+        catalogue: the rules to decide by.
+        version: the catalogue's number.
+        day: of the record that the customer came with, in the tenant's time zone.
+    Returns:
+        The decision: by the version that held, it has the bytes of the stored one. Or why this catalogue refuses.
+    """
+    categorized = categorize_again(sent, catalogue)
+    if isinstance(categorized, Categorized):
+        return _decided(subject, categorized, catalogue, version, day)
+    return _refused((), categorized)
+
+
+def _decided(subject: Subject, categorized: Categorized, catalogue: Catalogue, version: int, day: date) -> Decision | Refused:
+    decision = decide(subject, categorized, catalogue, version, day)
     if isinstance(decision, Prohibited):
         steps = ", ".join(f"{reason.factor} ({reason.rule}, {reason.input})" for reason in decision.reasons)
         reason = f"category {decision.category_id}, catalogue version {version}: {steps}"
         return Refused(CUSTOMER_PROHIBITED, reason=reason)
-    return Approved(checked.applicant, checked.categorized, decision)
+    return decision
+
+
+def _approved(checked: Checked, catalogue: Catalogue, version: int, day: date) -> Approved | Refused:
+    decision = _decided(checked.applicant.subject, checked.categorized, catalogue, version, day)
+    return decision if isinstance(decision, Refused) else Approved(checked.applicant, checked.categorized, decision)
 
 
 def _categorized_anyway(customer: Customer, catalogue: Catalogue, known: tuple[Fault, ...]) -> Categorized | Miscategorized:

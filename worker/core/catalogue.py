@@ -51,7 +51,7 @@ Label: TypeAlias = Annotated[StrictStr, Field(min_length=1, max_length=1000, pat
 Code: TypeAlias = Annotated[StrictStr, Field(max_length=100, pattern=r"^[A-Z][A-Z0-9_]*$")]
 Key: TypeAlias = Annotated[StrictStr, Field(max_length=100, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 Range: TypeAlias = Annotated[StrictStr, Field(pattern=r"^[0-9]{1,12}-[0-9]{1,12}$", examples=["0-100"])]
-Country: TypeAlias = Annotated[StrictStr, AfterValidator(_country)]
+Country: TypeAlias = Annotated[StrictStr, AfterValidator(_country), Field(json_schema_extra={"enum": sorted(COUNTRIES)})]
 Points: TypeAlias = Annotated[StrictInt, Field(ge=0, le=SCORE_MAX)]
 Amount: TypeAlias = Annotated[StrictInt, Field(ge=0, le=999_999_999_999)]
 """A sum in whole units of the tenant's currency."""
@@ -252,7 +252,7 @@ class Factors(_Part):
             msg = f"pep: must have points that never fall in this order: {', '.join(PepKind)}"
             raise ValueError(msg)
         if any(kind.minimum_level < RiskLevel.HIGH for kind in kinds):
-            msg = "pep: minimum_level must be HIGH or above (FATF recommendation 12)"
+            msg = "pep: minimum_level must be HIGH or above (Regulation (EU) 2024/1624, article 42)"
             raise ValueError(msg)
         return self
 

@@ -52,8 +52,8 @@ CLAIM_WORDS: Final[Mapping[Claim, Words]] = {
 SCORE_MAX: Final = 100
 
 _LIMIT_RANGE: Final = "0-999999999999"
-_AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,2})?")
-_WHOLE: Final = re.compile(r"[0-9]{1,12}")
+_DIGITS_MAX: Final = 12
+_AMOUNT: Final = re.compile(rf"[0-9]{{1,{_DIGITS_MAX}}}\.[0-9]{{1,2}}")
 
 
 class Refusal(Enum):
@@ -106,10 +106,13 @@ class IndexedParameter:
             return max((each for each in said if each is not None), default=None)  # type: ignore[type-var]
         if self.bounds is None:
             return Refusal.NOT_ALLOWED if not text or text.isspace() else None
-        shape = _AMOUNT if self.claim in LIMIT_CLAIMS else _WHOLE
-        if shape.fullmatch(text) is None or not self.bounds[0] <= Decimal(text) <= self.bounds[1]:
+        if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX:
+            number: int | Decimal = int(text)
+        elif self.claim in LIMIT_CLAIMS and _AMOUNT.fullmatch(text) is not None:
+            number = Decimal(text)
+        else:
             return Refusal.NOT_ALLOWED
-        return int(Decimal(text))
+        return int(number) if self.bounds[0] <= number <= self.bounds[1] else Refusal.NOT_ALLOWED
 
     def effective(self, requested: str, value: ClaimValue | None) -> str:
         """

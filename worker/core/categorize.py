@@ -31,9 +31,9 @@ from worker.core.scales import Claim
 _REFERENCES: Final = ("/customerCategory/id", "/individualCustomer/categorization/id")
 _NO_FEATURE: Final = FeatureReference()
 _RELATIONS: Final = "/individualCustomer/categorization/categoryFeatureRelations"
-_REMEMBERED: Final = 256
-"""How many answers are kept, and for how many bytes of parameters at most: the memory they take is bounded."""
-_REMEMBERED_BYTES_MAX: Final = 8192
+_REMEMBERED: Final = 2048
+REMEMBERED_CHARACTERS_MAX: Final = 4096
+"""How many answers are kept, and for how much JSON at most: the memory that they take is bounded."""
 
 
 class _Asked(TypedDict):
@@ -153,8 +153,22 @@ def categorize(
         The categorization, or all its faults.
     Source: README, rules R-17 to R-19.
     """
-    sent = to_json({"categoryReferences": references, "categoryFeatureRelations": relations})
-    answer = _categorize if len(sent) <= _REMEMBERED_BYTES_MAX else _categorize.__wrapped__
+    return _answer(to_json({"categoryReferences": references, "categoryFeatureRelations": relations}), catalogue, known)
+
+
+def categorize_again(sent: str, catalogue: Catalogue) -> Categorized | Miscategorized:
+    """
+    Do so for a categorization as it is stored.
+
+    Args:
+        sent: `Categorized.sent`, whichever catalogue accepted it.
+        catalogue: the rules to read it by.
+    """
+    return _answer(sent.encode(), catalogue, ())
+
+
+def _answer(sent: bytes, catalogue: Catalogue, known: tuple[Fault, ...]) -> Categorized | Miscategorized:
+    answer = _categorize if len(sent) <= REMEMBERED_CHARACTERS_MAX else _categorize.__wrapped__
     return answer(catalogue.index, sent, known)
 
 

@@ -61,6 +61,22 @@ class Findings:
         return True
 
 
+class Subject(NamedTuple):
+    """
+    What the rules may know of a person: nothing that names them or leads to them.
+
+    `nationalities` holds every nationality and `residences` every country of an address, each once; `nationalities_told`
+    says whether the person told all of them, not only one.
+    """
+
+    date_of_birth: date
+    nationalities: tuple[str, ...]
+    residences: tuple[str, ...]
+    nationalities_told: bool
+    place_of_birth_told: bool
+    phone_told: bool
+
+
 class Applicant(NamedTuple):
     """
     A customer to be, as sent, with every twin resolved.
@@ -89,6 +105,18 @@ class Applicant(NamedTuple):
     requires_password_change: bool
     two_factor_enabled: bool
     category_references: tuple[str, str]
+
+    @property
+    def subject(self) -> Subject:
+        """What of it the rules may know."""
+        return Subject(
+            self.date_of_birth,
+            self.nationalities,
+            self.residences,
+            self.nationalities_told,
+            place_of_birth_told=self.place_of_birth is not None,
+            phone_told=self.phone is not None,
+        )
 
 
 def age_years(born_on: date, day: date) -> int:

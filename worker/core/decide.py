@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from worker.core.catalogue import Activation, Catalogue, Limits
 from worker.core.catalogue_index import SCORE_MAX, ClaimValue, Factor, Index
-from worker.core.categorize import Categorized, Claims
-from worker.core.customer import Applicant, age_years
+from worker.core.categorize import REMEMBERED_CHARACTERS_MAX, Categorized, Claims
+from worker.core.customer import Subject, age_years
 from worker.core.decision import CustomerFeature, CustomerLimits, CustomerParameter, Decision, Reason
 from worker.core.explain import Rule
 from worker.core.scales import (
@@ -34,7 +34,7 @@ _S = TypeVar("_S", bound=Scale)
 
 _SCORE: Final = "riskScore"
 _LEVEL: Final = "riskLevel"
-_REMEMBERED: Final = 256
+_REMEMBERED: Final = 2048
 """How many decisions are kept."""
 
 
@@ -57,12 +57,12 @@ class Prohibited:
     reasons: tuple[Reason, ...]
 
 
-def decide(applicant: Applicant, categorized: Categorized, catalogue: Catalogue, version: int, day: date) -> Decision | Prohibited:
+def decide(subject: Subject, categorized: Categorized, catalogue: Catalogue, version: int, day: date) -> Decision | Prohibited:
     """
     Decide about a customer.
 
     Args:
-        applicant: who registers.
+        subject: what the rules may know of who registers.
         categorized: their category, its features and what the caller claims.
         catalogue: the tenant's rules.
         version: the catalogue's number, which the decision names.
@@ -71,19 +71,20 @@ def decide(applicant: Applicant, categorized: Categorized, catalogue: Catalogue,
         The decision, the same for the same arguments; or that this customer is prohibited.
     Source: README, rules R-1 to R-16.
     """
-    return _decide(catalogue.index, categorized, traits(applicant, catalogue.index, day), version, day)
+    answer = _decide if len(categorized.sent) <= REMEMBERED_CHARACTERS_MAX else _decide.__wrapped__
+    return answer(catalogue.index, categorized, traits(subject, catalogue.index, day), version, day)
 
 
-def traits(applicant: Applicant, index: Index, day: date) -> Traits:
-    """Return what the rules see of a person."""
-    age = age_years(applicant.date_of_birth, day)
+def traits(subject: Subject, index: Index, day: date) -> Traits:
+    """Return what the rules make of a person."""
+    age = age_years(subject.date_of_birth, day)
     return Traits(
-        nationality_lists=_lists(applicant.nationalities, index),
-        residence_lists=_lists(applicant.residences, index),
+        nationality_lists=_lists(subject.nationalities, index),
+        residence_lists=_lists(subject.residences, index),
         age_bands=tuple([name for from_years, below_years, name in index.age_bands if from_years <= age < below_years]),
-        place_of_birth_told=applicant.place_of_birth is not None,
-        nationalities_told=applicant.nationalities_told,
-        phone_told=applicant.phone is not None,
+        place_of_birth_told=subject.place_of_birth_told,
+        nationalities_told=subject.nationalities_told,
+        phone_told=subject.phone_told,
     )
 
 

@@ -84,7 +84,8 @@ class Decision:
     Everything that follows from a customer, their category's parameters, a catalogue's version and a day.
 
     `features` and what they hold are in alphabetical order, so that the order in which they were sent changes nothing;
-    `activation_blockers` are in the order in which a customer can clear them; `explanation` in the order of the rules.
+    `activation_blockers` are in the order in which a customer can clear them; `explanation` in
+    the order in which it was worked out.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE

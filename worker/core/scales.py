@@ -83,7 +83,7 @@ class PepKind(Scale):
     """
     What makes a person politically exposed. Any of them counts; the later ones weigh at least as much.
 
-    Source: FATF recommendation 12.
+    Source: Regulation (EU) 2024/1624, articles 42 and 46; FATF recommendation 12.
     """
 
     UNSPECIFIED = "UNSPECIFIED"

@@ -1,7 +1,7 @@
 """
 Passwords: what a new one must be, and its hash. The plaintext goes no further than this module and the request's body.
 
-Source: NIST SP 800-63B 5.1.1.2 (length and lists rather than composition), OWASP password storage (argon2id parameters).
+Source: NIST SP 800-63B-4 3.1.1.2 (length and lists rather than composition), OWASP password storage (argon2id parameters).
 """
 
 from __future__ import annotations

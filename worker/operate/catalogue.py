@@ -17,9 +17,10 @@ from typing import Any, Final
 from rich.table import Table
 
 from worker import logs
-from worker.catalogues import READ_LOCK
+from worker.catalogues import READ_LOCK, stored
 from worker.core.catalogue import Catalogue
 from worker.errors import UnavailableError, UnstorableError
+from worker.operate.catalogue_diff import Diff, diff_with_newest
 from worker.operate.catalogue_file import CatalogueFault, validate
 from worker.operate.session import Session, session
 
@@ -59,22 +60,26 @@ class Applied:
     What `apply` did.
 
     Attributes:
+        effective_at: from when on it holds; None where nothing was published.
         changed: there is a new version; else the newest one has this content already.
-        committed: it is in the database; False where `yes` was not said, and this is what would be.
+        committed: it is in the database; else nothing was done, for this reason.
     """
 
     tenant_id: str
     version: int
-    effective_at: datetime
+    effective_at: datetime | None
     changed: bool
     committed: bool
+    reason: str = ""
 
     def to_json(self) -> str:
         """Return it as one line of JSON."""
         return json.dumps(asdict(self), default=datetime.isoformat)
 
 
-async def apply(database_url: str, path: Path, *, by: str, yes: bool) -> Applied | tuple[CatalogueFault, ...]:
+async def apply(
+    database_url: str, path: Path, *, by: str, yes: bool = False, looked_at: Diff | None = None
+) -> Applied | tuple[CatalogueFault, ...]:
     """
     Publish a catalogue; the same content as the newest version makes no new one.
 
@@ -82,7 +87,8 @@ async def apply(database_url: str, path: Path, *, by: str, yes: bool) -> Applied
         database_url: `postgresql://…` of whoever may write catalogues.
         path: of the YAML file.
         by: who does it, for the history.
-        yes: False does everything except for the COMMIT.
+        yes: do it without looking whom it would protect less.
+        looked_at: what `diff` said of this file, to which somebody has agreed; else nobody may be protected less.
     Returns:
         The version, or what is wrong with the file.
     Raises:
@@ -93,17 +99,27 @@ async def apply(database_url: str, path: Path, *, by: str, yes: bool) -> Applied
     if not isinstance(catalogue, Catalogue):
         return catalogue
     async with session(database_url, "registration-catalogue", _SETTINGS) as opened:
+        if not yes and looked_at is None:
+            looked_at = await diff_with_newest(opened, catalogue)
+            if looked_at.protects_less:
+                return not_applied(looked_at)
         await opened.rows("catalogue_lock", READ_LOCK)
         await opened.do("BEGIN ISOLATION LEVEL READ COMMITTED")
         fault = await _tenant_fault(opened, catalogue, str(path))
         if fault is not None:
             return (fault,)
-        applied = await _put(opened, catalogue, by, yes=yes)
-        await _end(opened, yes=yes)
+        applied = await _put(opened, catalogue, by, looked_at)
+        await (_commit(opened) if applied.committed else opened.do("ROLLBACK"))
         await opened.rows("catalogue_unlock", READ_LOCK)
-    if applied.changed and yes:
+    if applied.changed and applied.committed:
         logs.logger().info("catalogue.applied", tenant=applied.tenant_id, version=applied.version)
     return applied
+
+
+def not_applied(looked_at: Diff) -> Applied:
+    """Return what `apply` says where somebody would be protected less and nobody agreed."""
+    version, reason = (looked_at.version or 0) + 1, "it would protect somebody less"
+    return Applied(looked_at.tenant_id, version, None, changed=True, committed=False, reason=reason)
 
 
 async def history(database_url: str, tenant: str | None = None) -> list[Version]:
@@ -130,7 +146,7 @@ async def show(database_url: str, tenant: str, version: int | None = None) -> Ca
     """
     async with session(database_url, "registration-catalogue") as opened:
         row = await opened.row("catalogue_show", tenant, version)
-    return Catalogue.from_json(row["document"]) if row else None
+    return stored(tenant, row["version"], row["document"]) if row else None
 
 
 def render_history(versions: list[Version]) -> Table:
@@ -144,17 +160,20 @@ def render_history(versions: list[Version]) -> Table:
 
 def render_applied(applied: Applied) -> str:
     """Return what `apply` did, in a sentence."""
+    if not applied.committed:
+        return f"Nothing was published: {applied.reason}. Look at `catalogue diff`; `--yes` publishes it without a question."
     if not applied.changed:
         return f"Version {applied.version} has this content already; nothing was changed."
     when = "at once" if applied.version == 1 else f"from {applied.effective_at:%Y-%m-%d %H:%M:%S}Z"
-    did = "is published and holds" if applied.committed else "would be published, and would hold"
-    return f"Version {applied.version} of tenant {applied.tenant_id} {did} {when}."
+    return f"Version {applied.version} of tenant {applied.tenant_id} is published and holds {when}."
 
 
 async def _tenant_fault(opened: Session, catalogue: Catalogue, file: str) -> CatalogueFault | None:
-    """Write the tenant; a name by which another is reached is refused."""
+    """Write the tenant; a name by which another is reached is refused, and so is a new slug: records name tenants by it."""
     tenant = catalogue.tenant
-    taken = CatalogueFault(file, 0, "tenant", "another tenant is reached by this id or slug")
+    taken = CatalogueFault(
+        file, 0, "tenant", "another tenant is reached by this id or slug; or this one has another slug, and keeps it"
+    )
     try:
         row = await opened.row("catalogue_tenant", tenant.id, tenant.slug, tenant.name)
     except UnstorableError:
@@ -162,19 +181,20 @@ async def _tenant_fault(opened: Session, catalogue: Catalogue, file: str) -> Cat
     return None if row else taken
 
 
-async def _put(opened: Session, catalogue: Catalogue, by: str, *, yes: bool) -> Applied:
+async def _put(opened: Session, catalogue: Catalogue, by: str, looked_at: Diff | None) -> Applied:
     tenant_id, document = catalogue.tenant.id, catalogue.to_json().decode()
     newest = await opened.row("catalogue_newest", tenant_id)
     if newest and newest["document"] == document:
-        return Applied(tenant_id, newest["version"], newest["effective_at"], changed=False, committed=yes)
+        return Applied(tenant_id, newest["version"], newest["effective_at"], changed=False, committed=True)
+    version = newest["version"] if newest else None
+    if looked_at is not None and looked_at.version != version:
+        reason = "another version was published while this one was looked at"
+        return Applied(tenant_id, (version or 0) + 1, None, changed=True, committed=False, reason=reason)
     row: Any = await opened.row("catalogue_insert", tenant_id, document, by, AHEAD_S)
-    return Applied(tenant_id, row["version"], row["effective_at"], changed=True, committed=yes)
+    return Applied(tenant_id, row["version"], row["effective_at"], changed=True, committed=True)
 
 
-async def _end(opened: Session, *, yes: bool) -> None:
-    if not yes:
-        await opened.do("ROLLBACK")
-        return
+async def _commit(opened: Session) -> None:
     try:
         tag = await opened.do("COMMIT")
     except UnavailableError:

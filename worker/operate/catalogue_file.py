@@ -6,6 +6,7 @@ Keys that stand twice are refused: YAML would silently take the last, and half a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,12 @@ def validate(path: Path) -> Catalogue | tuple[CatalogueFault, ...]:
     except yaml.YAMLError as error:
         return (_yaml_fault(file, error),)
     return _read(file, loader, root)
+
+
+def schema() -> str:
+    """Return the JSON Schema (draft 2020-12) of a catalogue, for editors of the YAML file."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Catalogue.model_json_schema()}
+    return json.dumps(document, indent=2, sort_keys=True)
 
 
 def _read(file: str, loader: yaml.SafeLoader, root: yaml.Node | None) -> Catalogue | tuple[CatalogueFault, ...]:

@@ -13,23 +13,23 @@ a row is looked up after its event was read, so it is there. What came later is 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from schemas.commands import COMMANDS_TOPIC
 from worker.config import Settings
 from worker.core import ids
+from worker.errors import UnavailableError
 from worker.kafka import Reader
 from worker.operate import verify_messages as messages
-from worker.operate.session import Row, Session, session
+from worker.operate.decisions import Catalogues, decide_again, is_as_stored
+from worker.operate.session import Row, Session, collecting_seldom, session
 from worker.operate.verify_report import SHOWN_PER_RULE, Counts, Findings, Report
 from worker.operate.verify_topics import Bounds, Parts, Progress, read_commands, read_events, read_letters
 from worker.sealing import Sealer
 
 SETTLE_S: Final = 5.0
+SAMPLE_ROWS: Final = 1000
 STATEMENT_TIMEOUT_S: Final = 300.0
 _POLL_S: Final = 0.1
 _PAGE_ROWS: Final = 2000
@@ -40,7 +40,9 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
-async def verify(settings: Settings, *, progress: Progress | None = None, settle_s: float = SETTLE_S) -> Report:
+async def verify(
+    settings: Settings, *, progress: Progress | None = None, settle_s: float = SETTLE_S, sample: int = SAMPLE_ROWS
+) -> Report:
     """
     Check all that is still kept.
 
@@ -48,6 +50,7 @@ async def verify(settings: Settings, *, progress: Progress | None = None, settle
         settings: where Kafka and PostgreSQL are, and the keys that open sealed dead letters, if there are any.
         progress: called with what is gone through, how much of it is done, and how much there is.
         settle_s: how long messages that are in the outbox at the start may take to leave it.
+        sample: how many customers, chosen at random, are decided again.
     Raises:
         UnavailableError: a server does not answer.
         ConfigurationError: a sealing key is malformed.
@@ -62,23 +65,15 @@ async def verify(settings: Settings, *, progress: Progress | None = None, settle
         Reader(settings.kafka_bootstrap, client_id="registration-verify") as reader,
     ):
         parts = Parts(opened, reader, sealer, counts, findings, progress or _silent)
-        with _collecting_seldom():
+        with collecting_seldom():
             await _check(parts, settle_s)
-    notes = [] if sealer or not counts.dead else ["sealed dead letters were not opened: REGISTRATION_SEALING_KEYS is not set"]
+            again = await _decide_again(parts, sample)
+    notes = list(again)
+    if sealer is None and counts.dead:
+        notes.append("sealed dead letters were not opened: REGISTRATION_SEALING_KEYS is not set")
     if counts.passwords_refused:
         notes.append(f"{counts.passwords_refused} commands of other services carried a plaintext password and were refused")
     return Report(counts, findings.kept, dict(findings.totals), notes, round(time.monotonic() - started, 3))
-
-
-@contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """Let Python look for cycles less often: each message makes many objects and none in a circle; a fifth of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 async def _check(parts: Parts, settle_s: float) -> None:
@@ -162,6 +157,26 @@ def _look_at_accepted(findings: Findings, row: Row) -> None:
         findings.add("registration.wrong_id", registration_id, f"not the derived ones: {', '.join(wrong)}")
 
 
+async def _decide_again(parts: Parts, sample: int) -> list[str]:
+    """Hold stored decisions against the rules that held: the same bytes, for a sample. Return what could not be done."""
+    catalogues, unread = Catalogues(parts.session), set()
+    rows = await parts.session.rows("verify_decisions", sample)
+    for row in rows:
+        version = row["catalogue_version"]
+        try:
+            catalogue = await catalogues.of(row["tenant_id"], version)
+        except UnavailableError as error:
+            if error.service != "catalogue":
+                raise
+            unread.add(f"{error.reason}: its decisions were not made again")
+            continue
+        if catalogue is None or not is_as_stored(row, decide_again(row, catalogue, version)):
+            parts.findings.add("decision.differs", row["customer_id"], f"by version {version}: see `registration explain --check`")
+        parts.counts.decided_again += 1
+        parts.progress("decisions", parts.counts.decided_again, len(rows))
+    return sorted(unread)
+
+
 async def _compare(parts: Parts, events_since: object, letters_since: object) -> None:
     """Let the database compare what is there with what must be."""
     opened, findings, most = parts.session, parts.findings, SHOWN_PER_RULE
@@ -178,5 +193,6 @@ async def _compare(parts: Parts, events_since: object, letters_since: object) ->
     await note("letter.ghost", "verify_letters_alone", COMMANDS_TOPIC, most)
     await note("letter.differs", "verify_letters_differing", COMMANDS_TOPIC, most)
     await note("registration.failed_alone", "verify_failed_alone", most)
+    await note("outcome.wrong_version", "verify_versions", most)
     await note("customer.alone", "verify_customers_alone", most)
     await note("customer.email_doubled", "verify_emails_doubled", most)

@@ -21,8 +21,9 @@ INVARIANTS: Final = {
     4: "the outbox drains to zero",
     5: "no plaintext password, no personal data on the way out",
     6: "messages keep their contract",
+    7: "decisions are what the rules say that held for their records",
 }
-"""Invariants 1 to 5 of the README; 6 is the contract of the topics."""
+"""Invariants 1 to 5 of the README; 6 is the contract of the topics, 7 that of the catalogue."""
 
 RULES: Final[dict[str, tuple[int, str]]] = {
     "command.without_outcome": (1, "behind the position, and neither a registration nor a dead letter came of it"),
@@ -48,6 +49,8 @@ RULES: Final[dict[str, tuple[int, str]]] = {
     "event.shape": (6, "the value of an event is not as agreed"),
     "event.differs": (6, "one ce_id, different bytes"),
     "letter.headers": (6, "headers of a dead letter are not as agreed"),
+    "outcome.wrong_version": (7, "decided by another version of the rules than the one in force at the record's time"),
+    "decision.differs": (7, "decided again from what is stored, it comes out otherwise"),
 }
 
 
@@ -97,6 +100,7 @@ class Counts:
         pending: offsets of the command topic beyond the positions: not yet done.
         outbox: messages in the outbox when the check began: on their way.
         passwords_refused: commands of other services that carried a plaintext password.
+        decided_again: decisions that were made again from what is stored.
     """
 
     commands: int = 0
@@ -111,6 +115,7 @@ class Counts:
     pending: int = 0
     outbox: int = 0
     passwords_refused: int = 0
+    decided_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
