@@ -64,6 +64,7 @@ class Metrics:
         self.requests = self._counter("http_requests", "HTTP requests answered.", "method", "route", "status", "code")
         self.request_seconds = self._histogram("http_request_seconds", "Time to answer.", _SECONDS, "method", "route")
         self.requests_in_flight = self._gauge("http_requests_in_flight", "HTTP requests that are not answered yet.")
+        self.replays = self._counter("replays", "Requests answered with the outcome of an earlier one with the same key.")
         self.waits = self._counter("waits", "Waits for an outcome, by how they ended.", "end")
         self.wait_seconds = self._histogram("wait_seconds", "Time from the command's acknowledgement to its outcome.", _SECONDS)
         self.waiting = self._gauge("waiting", "Requests that wait for their outcome now.")

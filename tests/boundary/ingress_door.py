@@ -45,6 +45,7 @@ class Door:
     admin: str
     metrics: Metrics
     keys: Path
+    settings: Settings
 
     def sample(self, name: str) -> float:
         """Return a metric's value now."""
@@ -69,7 +70,7 @@ async def opened(settings: Settings, folder: Path, **changed: object) -> AsyncIt
     async with serving(own, metrics) as (port, health), admin("127.0.0.1", 0, health, metrics) as admin_port:
         headers = {"Authorization": f"Bearer {make_token(folder, ADMIN_ROLE, TENANT.slug, 600)}", "X-Tenant-ID": TENANT.id}
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
-            yield Door(client, port, f"http://127.0.0.1:{admin_port}", metrics, folder)
+            yield Door(client, port, f"http://127.0.0.1:{admin_port}", metrics, folder, settings)
 
 
 async def until(condition: Callable[[], bool]) -> None:

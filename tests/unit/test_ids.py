@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typeid import TypeID
-from typeid.base32 import encode
 
 from worker.core import ids
 
@@ -116,11 +115,27 @@ def test_tenants_never_share_an_id(registration: bytes, pair: tuple[str, str]) -
 @given(tenants, st.integers(0, 2**48 - 1), st.binary(min_size=5, max_size=5))
 def test_an_id_of_ours_tells_when_it_was_made_to_its_tenant_only(tenant: str, time_ms: int, random: bytes) -> None:
     """The tag binds the tenant: another one, or who does not have the secret, learns nothing."""
-    made = ids.new_registration(tenant, SECRET, time_ms, random)
+    uuid = ids.registration_uuid(ids.new_registration(tenant, SECRET, time_ms, random)) or b""
 
-    assert ids.issued_at_ms(made, tenant, SECRET) == time_ms
-    assert ids.issued_at_ms(made, f"{tenant}x", SECRET) is None
-    assert ids.issued_at_ms(made, tenant, SECRET[::-1]) is None
+    assert ids.made_at_ms(uuid) == time_ms
+    assert ids.is_ours(uuid, tenant, SECRET)
+    assert not ids.is_ours(uuid, f"{tenant}x", SECRET)
+    assert not ids.is_ours(uuid, tenant, SECRET[::-1])
+
+
+@given(tenants, st.text(), st.text(min_size=1))
+def test_a_key_gives_one_id_to_one_caller_of_one_tenant(tenant: str, subject: str, key: str) -> None:
+    """A UUIDv8 without a time, that is ours; another tenant, caller or key, or one that ends elsewhere, has another id."""
+    made = ids.keyed_registration(tenant, subject, key, SECRET)
+    uuid = ids.registration_uuid(made) or b""
+    others = [(f"{tenant}x", subject, key), (tenant, f"{subject}x", key), (tenant, subject, f"{key}x"), (tenant, subject + key, "")]
+
+    assert made == ids.keyed_registration(tenant, subject, key, SECRET)
+    assert ids.is_ours(uuid, tenant, SECRET)
+    assert ids.made_at_ms(uuid) is None
+    assert (UUID(bytes=uuid).version, UUID(bytes=uuid).variant) == (8, "specified in RFC 4122")
+    assert made not in {ids.keyed_registration(*other, SECRET) for other in others}
+    assert made[:22] == ids.keyed_registration(tenant, subject, key, SECRET[::-1])[:22]
 
 
 @given(tenants, st.integers(0, 2**48 - 1), st.binary(min_size=5, max_size=5))
@@ -142,7 +157,7 @@ def test_no_bit_of_an_id_of_ours_can_be_changed(at: int, other: int) -> None:
         return
     uuid[at] = other
 
-    assert ids.issued_at_ms(f"{ids.REGISTRATION}_{encode(bytes(uuid))}", "tenant-1", SECRET) is None
+    assert not ids.is_ours(bytes(uuid), "tenant-1", SECRET)
 
 
 def test_ids_made_later_sort_later() -> None:

@@ -62,12 +62,33 @@ def new_registration(tenant_id: str, secret: bytes, time_ms: int, random: bytes)
     return f"{REGISTRATION}_{encode(head + _tag(tenant_id, secret, head))}"
 
 
-def issued_at_ms(registration_id: str, tenant_id: str, secret: bytes) -> int | None:
-    """Return when an ingress of ours made that id for that tenant, in ms since 1970; None where none of ours did."""
-    uuid = registration_uuid(registration_id)
-    if uuid is None or not hmac.compare_digest(uuid[11:], _tag(tenant_id, secret, uuid[:11])):
-        return None
-    return int.from_bytes(uuid[:6])
+def keyed_registration(tenant_id: str, subject: str, key: str, secret: bytes) -> str:
+    """
+    Make the id of a registration that has an idempotency key: a UUIDv8, the same for the same caller and key, with the tag.
+
+    The key is hashed without a secret, so that no secret's rotation could give a retry another id.
+
+    Args:
+        tenant_id: the tenant whose registration it is.
+        subject: who calls; the same key of another caller is another registration.
+        key: as the caller chose it.
+        secret: the key of the tag, as for `new_registration`.
+    """
+    parts = (tenant_id.encode(), subject.encode(), key.encode())
+    text = b"".join(len(part).to_bytes(4) + part for part in parts)
+    digest = hashlib.blake2b(text, digest_size=16, person=b"reg-key").digest()
+    head = digest[:6] + _marked(digest[6:], _VERSION_8)[:5]
+    return f"{REGISTRATION}_{encode(head + _tag(tenant_id, secret, head))}"
+
+
+def is_ours(uuid: bytes, tenant_id: str, secret: bytes) -> bool:
+    """Say whether an ingress of ours handed out the registration of these 16 bytes for that tenant."""
+    return hmac.compare_digest(uuid[11:], _tag(tenant_id, secret, uuid[:11]))
+
+
+def made_at_ms(uuid: bytes) -> int | None:
+    """Return when a registration's id was made, in ms since 1970; None where it came from a key and has no time."""
+    return int.from_bytes(uuid[:6]) if uuid[6] & 0xF0 == _VERSION_7 else None
 
 
 def _tag(tenant_id: str, secret: bytes, head: bytes) -> bytes:

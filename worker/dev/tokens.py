@@ -42,7 +42,7 @@ def make_keys(folder: Path) -> Path:
     return jwks
 
 
-def make_token(folder: Path, role: str, tenant: str, ttl_s: int) -> str:
+def make_token(folder: Path, role: str, tenant: str, ttl_s: int, subject: str = SUBJECT) -> str:
     """
     Sign a token.
 
@@ -51,6 +51,7 @@ def make_token(folder: Path, role: str, tenant: str, ttl_s: int) -> str:
         role: the role that it gives.
         tenant: the tenant's id or slug.
         ttl_s: seconds until it expires.
+        subject: who calls.
     Raises:
         FileNotFoundError: there are no keys.
     """
@@ -63,7 +64,7 @@ def make_token(folder: Path, role: str, tenant: str, ttl_s: int) -> str:
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
-        "sub": SUBJECT,
+        "sub": subject,
         "iat": now,
         "exp": now + ttl_s,
         "roles": [role],

@@ -262,11 +262,18 @@ _PARAMETERS: Final = {
         "`wait=N` waits N seconds (0 to 60) for the outcome; `respond-async` does not wait; both: 202 after N.",
         {"type": "string", "examples": ["wait=5", "respond-async"]},
     ),
+    "Idempotency-Key": (
+        False,
+        "1 to 255 visible ASCII characters of your choice, quoted or bare. The same key of the same caller is the same "
+        "registration: a retry is answered with its first outcome.",
+        {"type": "string", "maxLength": 512, "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]},
+    ),
     "If-None-Match": (False, "The ETag of an answer that you have.", {"type": "string"}),
 }
 _OF_ALL: Final = ("token-missing", "token-invalid", "not-admin", "tenant-header-missing", "tenant-denied", "internal-error")
 _OF_BODY: Final = ("malformed-json", "validation-failed", "categorization-invalid", "body-too-large", "unsupported-media-type")
 _OF_OUTCOME: Final = ("email-taken", "customer-prohibited", "processing-failed", "kafka-unavailable", "overloaded")
+_OF_KEY: Final = ("idempotency-key-invalid", "idempotency-key-reused", "database-unavailable")
 
 
 def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -308,8 +315,9 @@ def _answer(model: type[BaseModel], description: str, example: Any = None, **hea
 
 
 def _registering(name: str, **headers: str) -> dict[str, Any]:
+    headers = {"Idempotency_Replayed": "`true` where an earlier request with the same key was first.", **headers}
     return {
-        **_operation(name, "X-Tenant-ID", "Prefer", "traceparent", body=RegistrationRequest),
+        **_operation(name, "X-Tenant-ID", "Prefer", "Idempotency-Key", "traceparent", body=RegistrationRequest),
         "status_code": 201,
         "tags": ["registration"],
         "responses": {
@@ -317,7 +325,7 @@ def _registering(name: str, **headers: str) -> dict[str, Any]:
             202: _answer(
                 PendingResponse, "Taken in; the outcome follows.", examples.PENDING, Location="The registration.", **headers
             ),
-            **_problems(*_OF_ALL, *_OF_BODY, *_OF_OUTCOME),
+            **_problems(*_OF_ALL, *_OF_BODY, *_OF_OUTCOME, *_OF_KEY),
         },
     }
 

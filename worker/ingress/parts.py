@@ -9,6 +9,7 @@ from typing import Final
 from starlette.requests import Request
 
 from worker.config import Settings
+from worker.ingress.idempotency import Joins
 from worker.ingress.passwords import Hasher
 from worker.ingress.requests import Trace
 from worker.ingress.tenants import Tenants
@@ -34,6 +35,7 @@ class Parts:
     tenants: Tenants
     hasher: Hasher
     waiting: Waiting
+    joins: Joins = field(default_factory=Joins)
     health: IngressHealth = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """
-A registration, from request to answer, in this order: who calls, what is sent, is it right, hash, publish, wait.
+A registration, from request to answer, in this order: who calls, what is sent, was it sent before, is it right, hash,
+publish, wait. So neither a stranger nor a faulty body ever costs a hash.
 
 Nothing is stored here: what Kafka has acknowledged is not lost, and until then nothing has happened.
 """
@@ -22,15 +23,18 @@ from worker.core import ids
 from worker.core.assess import Checked, Refused, check
 from worker.core.catalogue import Catalogue
 from worker.core.shape import read_customer
-from worker.errors import UnavailableError
+from worker.errors import TooSlowError, UnavailableError
 from worker.ingress import answers, commands, passwords
+from worker.ingress.idempotency import key_of
 from worker.ingress.parts import Parts, answer_of, parts_of, trace_of
 from worker.ingress.problems import ProblemError
 from worker.ingress.requests import Json, Preference, body_of, canonical, parse, preference, without_passwords
-from worker.ingress.waiting import COMPLETE, FAILED, Outcome
+from worker.ingress.tokens import Caller
+from worker.ingress.waiting import COMPLETE, FAILED, Outcome, look_up
 from worker.kafka import OutMessage, Sent, UnacknowledgedError
 
 NO_STORE: Final = {"Cache-Control": "no-store"}
+REPLAYED: Final = {"Idempotency-Replayed": "true"}
 _RANDOM_BYTES: Final = 5
 _UNKNOWN: Final = (
     "Kafka did not acknowledge the registration in time, so whether it was taken in is unknown. "
@@ -40,11 +44,28 @@ _UNKNOWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
-    """A registration that has its id. `uuid` are the id's 16 bytes."""
+    """
+    A registration that has its id.
+
+    Args:
+        uuid: the id's 16 bytes.
+        fingerprint: of the body; the outcome that is stored has that of the body which was first.
+        is_keyed: the id derives from an idempotency key, so that it may be another request's too.
+    """
 
     tenant_id: str
     registration_id: str
     uuid: bytes
+    fingerprint: str
+    is_keyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A body as it was sent, and without its passwords."""
+
+    document: Json
+    bare: Json
 
 
 async def register(request: Request) -> Response:
@@ -59,30 +80,75 @@ async def register(request: Request) -> Response:
     tenant = parts.tenants.of(caller, request.headers.getlist("x-tenant-id"))
     # Here a rate limit by tenant has its place: after we know who calls, before the body is read.
     prefers = preference(request.headers.getlist("prefer"), parts.settings.ingress_wait_s)
+    key = key_of(request.headers.getlist("idempotency-key"))
     document = parse(await body_of(request, parts.settings.body_max_bytes))
     bare = without_passwords(document)
-    fingerprint = commands.fingerprint(canonical(bare), parts.tenants.secrets.fingerprint)
-    # Here an Idempotency-Key looks for its first outcome: before the rules, which may have changed since.
-    now = datetime.now(UTC)
-    customer, checked, password = _checked(document, bare, tenant, now)
-    password_hash = await parts.hasher.hash(password)
-    registration = _new_registration(parts, tenant.tenant_id)
+    registration = _registration(parts, tenant.tenant_id, caller.subject, key, canonical(bare))
+    running = (registration.registration_id, registration.fingerprint)
+    if (joined := await parts.joins.joined(running)) is not None:
+        return _answer(parts, registration, prefers, await _outcome(parts, registration, joined, prefers), is_replayed=True)
+    async with parts.joins.leading(running) as where:
+        if registration.is_keyed and (first := await _first_outcome(parts, registration)) is not None:
+            return _answer(parts, registration, prefers, first, is_replayed=True)
+        sent = await _take_in(request, caller, tenant, registration, _Body(document, bare))
+        where.set_result(sent)
+        outcome = await _outcome(parts, registration, sent, prefers)
+    is_replayed = outcome is not None and outcome.command != (COMMANDS_TOPIC, sent.partition, sent.offset)
+    return _answer(parts, registration, prefers, outcome, is_replayed=is_replayed)
+
+
+async def _take_in(request: Request, caller: Caller, tenant: Versions, registration: _Registration, body: _Body) -> Sent:
+    """
+    Check a registration, hash its password, and hand it to Kafka; return where it is.
+
+    Raises:
+        ProblemError: a fault of the body, or one of ours.
+    """
+    parts, now = parts_of(request), datetime.now(UTC)
+    customer, checked, password = _checked(body, tenant, now)
     answer_of(request).registration_id = registration.registration_id
     command = RegisterCustomer(
         registration_id=registration.registration_id,
         tenant_id=tenant.tenant_id,
         requested_at=now,
         requested_by=caller.subject,
-        fingerprint=fingerprint,
-        password_hash=password_hash,
+        fingerprint=registration.fingerprint,
+        password_hash=await parts.hasher.hash(password),
         customer=customer,
     )
     key = commands.partition_key(tenant.tenant_id, checked.applicant.email_normalized, parts.tenants.secrets.partition)
-    sent = await _publish(parts, commands.message(command, registration.uuid, key, trace_of(request).parent), registration)
-    return _answer(parts, registration, prefers, await _outcome(parts, registration, sent, prefers))
+    return await _publish(parts, commands.message(command, registration.uuid, key, trace_of(request).parent), registration)
 
 
-def _checked(document: Json, bare: Json, tenant: Versions, now: datetime) -> tuple[Customer, Checked, str]:
+def _registration(parts: Parts, tenant_id: str, subject: str, key: str | None, body: bytes) -> _Registration:
+    """Return the registration that a request asks for: a new one, or the one of its key."""
+    secrets = parts.tenants.secrets
+    if key is None:
+        made = ids.new_registration(tenant_id, secrets.tag, time.time_ns() // 1_000_000, os.urandom(_RANDOM_BYTES))
+    else:
+        made = ids.keyed_registration(tenant_id, subject, key, secrets.tag)
+    uuid = ids.registration_uuid(made)
+    assert uuid is not None, "made just now"  # noqa: S101 - narrows the type
+    return _Registration(tenant_id, made, uuid, commands.fingerprint(body, secrets.fingerprint), is_keyed=key is not None)
+
+
+async def _first_outcome(parts: Parts, registration: _Registration) -> Outcome | None:
+    """
+    Return what became of an earlier request with this key; FAILED is no outcome, and is tried again.
+
+    It is asked before the rules are, which may have changed since.
+
+    Raises:
+        ProblemError: `database-unavailable`: nobody knows, and the same key may be sent again.
+    """
+    try:
+        found = await look_up(parts.database, [(registration.tenant_id, registration.registration_id)])
+    except (UnavailableError, TooSlowError):
+        raise ProblemError("database-unavailable") from None
+    return next((outcome for outcome in found if outcome.status != FAILED), None)
+
+
+def _checked(body: _Body, tenant: Versions, now: datetime) -> tuple[Customer, Checked, str]:
     """
     Check the whole body, passwords too.
 
@@ -92,10 +158,10 @@ def _checked(document: Json, bare: Json, tenant: Versions, now: datetime) -> tup
         ProblemError: `validation-failed` or `categorization-invalid`, with every fault.
     """
     _, catalogue = tenant.at(now)
-    customer, shape_faults = read_customer(bare)
-    if not isinstance(document, dict):
+    customer, shape_faults = read_customer(body.bare)
+    if not isinstance(body.document, dict):
         raise ProblemError("validation-failed", errors=shape_faults)
-    found = passwords.find(document)
+    found = passwords.find(body.document)
     password, password_faults = passwords.judge(found, catalogue.tenant.passwords, _likenesses(customer))
     checked = check(customer, catalogue, _today(now, catalogue), (*shape_faults, *password_faults))
     if isinstance(checked, Refused):
@@ -122,14 +188,6 @@ def _likenesses(customer: Customer) -> tuple[str, ...]:
 
 def _today(now: datetime, catalogue: Catalogue) -> date:
     return now.astimezone(ZoneInfo(catalogue.tenant.time_zone)).date()
-
-
-def _new_registration(parts: Parts, tenant_id: str) -> _Registration:
-    secret = parts.tenants.secrets.tag
-    made = ids.new_registration(tenant_id, secret, time.time_ns() // 1_000_000, os.urandom(_RANDOM_BYTES))
-    uuid = ids.registration_uuid(made)
-    assert uuid is not None, "made just now"  # noqa: S101 - narrows the type
-    return _Registration(tenant_id, made, uuid)
 
 
 async def _publish(parts: Parts, message: OutMessage, registration: _Registration) -> Sent:
@@ -171,8 +229,21 @@ async def _outcome(parts: Parts, registration: _Registration, sent: Sent, prefer
     return outcome
 
 
-def _answer(parts: Parts, registration: _Registration, prefers: Preference, outcome: Outcome | None) -> Response:
+def _answer(
+    parts: Parts, registration: _Registration, prefers: Preference, outcome: Outcome | None, *, is_replayed: bool
+) -> Response:
+    """
+    Return the answer.
+
+    Raises:
+        ProblemError: the registration's refusal; `idempotency-key-reused` where the outcome is that of another body.
+    """
     headers = NO_STORE | ({"Preference-Applied": prefers.applied} if prefers.applied else {})
+    if outcome is not None and outcome.fingerprint not in {None, registration.fingerprint}:
+        raise ProblemError("idempotency-key-reused", headers=headers)
+    if is_replayed:
+        parts.metrics.replays.inc()
+        headers |= REPLAYED
     if outcome is None:
         location = f"{parts.base_url}{answers.REGISTRATIONS}/{registration.registration_id}"
         return JSONResponse({"data": answers.pending(registration.registration_id)}, 202, headers | {"Location": location})

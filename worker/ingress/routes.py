@@ -101,9 +101,10 @@ async def registration(request: Request, registrationId: str) -> Response:  # no
     if found:
         data = _outcome(request, found[0], uuid)
     else:
-        issued_at_ms = ids.issued_at_ms(registrationId, tenant.tenant_id, parts.tenants.secrets.tag)
-        age_s = None if issued_at_ms is None else max(int(time.time() - issued_at_ms / 1000), 0)
-        if age_s is None or age_s > COMMANDS_KEPT_S:
+        made_at_ms = ids.made_at_ms(uuid)
+        age_s = None if made_at_ms is None else max(int(time.time() - made_at_ms / 1000), 0)
+        is_ours = ids.is_ours(uuid, tenant.tenant_id, parts.tenants.secrets.tag)
+        if not is_ours or (age_s is not None and age_s > COMMANDS_KEPT_S):
             raise ProblemError("not-found")
         data = answers.pending(registrationId, age_s)
     return JSONResponse({"data": data}, headers=NO_STORE)
