@@ -49,7 +49,8 @@ WRONG: Final[list[tuple[dict[str, object], str, str]]] = [
     ({"/levels/LOW/limits/day": 50_001}, "levels.LOW.limits", "transaction <= day <= month"),
     ({"/factors/pep/FOREIGN": REMOVED}, "factors", "pep: must have points"),
     ({"/factors/pep/FOREIGN/points": 29}, "factors", "pep: must have points"),
-    ({"/factors/pep/DOMESTIC/minimum_level": "MEDIUM"}, "factors", "minimum_level must be HIGH"),
+    ({f"/factors/pep/{kind}/minimum_level": "MEDIUM" for kind in PepKind}, "factors", "minimum_level must be HIGH"),
+    ({"/factors/pep/UNSPECIFIED/minimum_level": "CRITICAL"}, "factors", "minimum_level that never falls"),
     ({"/factors/country_lists/EU_HIGH_RISK/countries/UK": {"source": "?", "listed_on": "2020-01-01"}}, "UK", "ISO 3166-1"),
     ({"/factors/country_lists/EU_HIGH_RISK/countries/IR/source": REMOVED}, "IR.source", "required"),
     ({"/factors/age_bands/ELDERLY/below_years": 80}, "factors.age_bands.ELDERLY", "below_years"),
@@ -70,6 +71,10 @@ WRONG: Final[list[tuple[dict[str, object], str, str]]] = [
     ({f"{PROFILE}/parameters/riskLevel/allowed": REMOVED}, "riskLevel", "needs a list"),
     ({f"{PROFILE}/parameters/riskLevel/allowed": "0-5"}, "riskLevel", "needs a list"),
     ({f"{PROFILE}/parameters/pep/allowed": [True, False]}, "pep.allowed", "string"),
+    ({f"{PROFILE}/parameters/riskScore/multiple": True}, "riskScore", "needs a list of them"),
+    ({f"{PROFILE}/parameters/other": {"multiple": True}}, "other", "needs a list of them"),
+    ({f"{PROFILE}/parameters/other": {"multiple": True, "allowed": ["a,b"]}}, "other", "no comma"),
+    ({f"{PROFILE}/parameters/other": {"multiple": True, "allowed": ["a "]}}, "other", "no space"),
     ({f"{PROFILE}/parameters/pep/claims": "PIP"}, "pep.claims", "RISK_LEVEL"),
 ]
 
@@ -137,6 +142,19 @@ def test_words_of_two_scales_do_not_compare() -> None:
     """A risk level is neither more nor less than a verification level."""
     with pytest.raises(TypeError):
         assert RiskLevel.LOW < VerificationLevel.BASIC
+
+
+def test_what_holds_is_said_in_the_keys_own_words_where_it_has_them() -> None:
+    """A key without "false" never says so."""
+    keys = {
+        "plain": {"allowed": ["SIMPLIFIED", "true"], "claims": "DUE_DILIGENCE"},
+        "yes_no": {"allowed": ["false", "true"], "claims": "DUE_DILIGENCE"},
+    }
+    document = changed({f"{PROFILE}/parameters/{name}": key for name, key in keys.items()}, DOCUMENT)
+    found = parse(document).index.categories["MEDIUM_RISK_INDIVIDUAL"].features["MEDIUM_RISK_PROFILE"].parameters
+    said = {name: [found[name].effective("asked", level) for level in DueDiligence] for name in keys}
+
+    assert said == {"plain": ["SIMPLIFIED", "STANDARD", "true"], "yes_no": ["false", "false", "true"]}
 
 
 @pytest.mark.parametrize("claim", list(CLAIM_WORDS))

@@ -234,6 +234,20 @@ def test_a_feature_that_is_not_required_may_be_switched_off_without_its_keys() -
     assert _refused(on).missing_keys == ("accountPurpose", "eddRequired")
 
 
+def test_a_feature_that_nobody_can_tell_does_not_hide_the_others() -> None:
+    """One without a name and one that the category does not have are two faults; what comes after them is read."""
+    features = [{"feature": {}}, {"feature": {"code": "NO_SUCH"}}, {"feature": {"id": "nowhere"}}]
+    wrong = changed({f"{PARAMETERS}/0/value": "x"})["individualCustomer"]["categorization"]["categoryFeatureRelations"]
+    refused = _refused(changed({RELATIONS: [*features, *wrong]}))
+
+    assert [(fault.pointer, fault.code) for fault in refused.faults] == [
+        (f"{RELATIONS}/0/feature", "required"),
+        (f"{RELATIONS}/1/feature/code", "feature.unknown"),
+        (f"{RELATIONS}/2/feature/id", "feature.unknown"),
+        (f"{RELATIONS}/3/parametrization/0/value", "parameter.not_allowed"),
+    ]
+
+
 def test_values_that_are_not_allowed_come_with_those_that_are() -> None:
     """A caller can mend a body from the answer alone."""
     refused = _refused(changed({f"{PARAMETERS}/0/value": "x", f"{PARAMETERS}/1/value": "101", f"{PARAMETERS}/4/value": "-1"}))

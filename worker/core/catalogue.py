@@ -125,6 +125,12 @@ class Parameter(_Part):
             if ranged or not set(self.allowed or ("",)) <= set(words):
                 msg = f"allowed: {self.claims} needs a list, with words among {', '.join(words)}"
                 raise ValueError(msg)
+        if self.multiple and not isinstance(self.allowed, tuple):
+            msg = "allowed: a key that takes several values needs a list of them"
+            raise ValueError(msg)
+        if self.multiple and any("," in word or word != word.strip(" ") for word in self.allowed or ()):
+            msg = "allowed: values of which several may be sent have no comma in them, and no space around them"
+            raise ValueError(msg)
         if isinstance(self.allowed, str):
             low, _, high = self.allowed.partition("-")
             if int(low) > int(high):
@@ -250,6 +256,9 @@ class Factors(_Part):
         kinds = [self.pep[kind] for kind in PepKind if kind in self.pep]
         if len(kinds) != len(PepKind) or any(one.points > next_one.points for one, next_one in pairwise(kinds)):
             msg = f"pep: must have points that never fall in this order: {', '.join(PepKind)}"
+            raise ValueError(msg)
+        if any(one.minimum_level > next_one.minimum_level for one, next_one in pairwise(kinds)):
+            msg = f"pep: must have a minimum_level that never falls in this order: {', '.join(PepKind)}"
             raise ValueError(msg)
         if any(kind.minimum_level < RiskLevel.HIGH for kind in kinds):
             msg = "pep: minimum_level must be HIGH or above (Regulation (EU) 2024/1624, article 42)"

@@ -239,11 +239,11 @@ def _names(words: Words) -> dict[ClaimValue | None, str]:
     """
     Turn words around: name each value that can hold.
 
-    Of several words for one the first is taken. Where "true" is a word, what is at least as strong has that name, and
-    what is weaker is "false".
+    Of several words for one the first is taken. Where the words are "true" and "false", what is at least as strong as
+    "true" has that name, and what is weaker the other.
     """
     yes = words.get("true")
-    if isinstance(yes, Scale):
+    if isinstance(yes, Scale) and words.keys() == {"true", "false"}:
         return {value: "true" if value >= yes else "false" for value in type(yes)}
     return {value: word for word, value in reversed(list(words.items()))}
 

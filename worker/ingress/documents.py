@@ -264,8 +264,7 @@ _PARAMETERS: Final = {
     ),
     "Idempotency-Key": (
         False,
-        "1 to 255 visible ASCII characters of your choice, quoted or bare. The same key of the same caller is the same "
-        "registration: a retry is answered with its first outcome.",
+        "1 to 255 visible ASCII characters of your choice, quoted or bare. A retry with the same key gets the first outcome.",
         {"type": "string", "maxLength": 512, "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]},
     ),
     "If-None-Match": (False, "The ETag of an answer that you have.", {"type": "string"}),
