@@ -53,6 +53,7 @@ class Compared:
     changed: int
     falling: int
     duration_s: float
+    cpu_s: float
     resident_most_mib: float
 
     def document(self) -> dict[str, object]:
@@ -115,7 +116,9 @@ def _run(environment: dict[str, str], file: Path, output: Path) -> Compared:
         msg = f"catalogue diff found nothing, exit status {ended[1]}"
         raise FailedRunError(msg)
     took = time.monotonic() - begun
-    return Compared(said["customers"], said["changed"], said["falling"], round(took, 2), round(ended[2].ru_maxrss / 1024, 1))
+    used = ended[2]
+    cpu_s = round(used.ru_utime + used.ru_stime, 2)
+    return Compared(said["customers"], said["changed"], said["falling"], round(took, 2), cpu_s, round(used.ru_maxrss / 1024, 1))
 
 
 async def _store(url: str, customers: int, console: Console) -> None:
