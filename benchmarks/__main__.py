@@ -1,7 +1,7 @@
 """
 The command line of the benchmarks; README.md in this folder says what the figures mean.
 
-    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --rest]
+    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --ingress | --rest]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.decide import decide
 from benchmarks.decide import table as decide_table
 from benchmarks.diff import CUSTOMERS, Compared, diff
 from benchmarks.growth import BACKLOG_RECORDS, Growth, growth
+from benchmarks.ingress import ingress
 from benchmarks.report import document, table
 from benchmarks.rest import rest
 from benchmarks.servers import POSTGRES_SETTINGS, FailedRunError, Servers
@@ -49,12 +50,15 @@ def main(  # noqa: PLR0917 - options, each named
     only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
     compare: Annotated[bool, typer.Option("--diff", help="`catalogue diff` over many customers instead.")] = False,  # noqa: FBT002
+    front_door: Annotated[bool, typer.Option("--ingress", help="The ingress beside its password hash instead.")] = False,  # noqa: FBT002
     at_rest: Annotated[bool, typer.Option("--rest", help="POST to 201, one at a time, instead.")] = False,  # noqa: FBT002
 ) -> None:
     """Measure on this machine; the last line of stdout is one JSON object."""
     try:
         if at_rest:
             found = asyncio.run(_rest(records or REST_REQUESTS))
+        elif front_door:
+            found = asyncio.run(_ingress())
         elif grow:
             found = asyncio.run(_alone("growth", growth, records or BACKLOG_RECORDS))
         elif compare:
@@ -133,6 +137,11 @@ async def _alone(name: str, measurement: Callable[[Servers, int, Console], Await
 async def _rest(requests: int) -> str:
     with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         return json.dumps({"rest": (await rest(requests, folder, Console(stderr=True))).document()})
+
+
+async def _ingress() -> str:
+    with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
+        return json.dumps({"ingress": (await ingress(folder, Console(stderr=True))).document()})
 
 
 if __name__ == "__main__":

@@ -60,15 +60,15 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
     child = Child([sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"], log=log, death_signal=signal.SIGTERM)
     try:
         console.print("starting `registration dev`")
-        await until(lambda: _ready_line(child) is not None or not child.running, READY_WITHIN_S)
-        ready = _ready_line(child)
+        await until(lambda: ready_line(child) is not None or not child.running, READY_WITHIN_S)
+        ready = ready_line(child)
         if ready is None:
             msg = f"`registration dev` did not get ready:\n{child.last_lines()}"
             raise FailedRunError(msg)
         headers = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
         took_ms = []
         async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=ANSWER_WITHIN_S) as client:
-            for body in _bodies(WARM_REQUESTS + requests):
+            for body in bodies(WARM_REQUESTS + requests):
                 began = time.perf_counter()
                 answer = await client.post(PATH, json=body)
                 took_ms.append((time.perf_counter() - began) * 1000)
@@ -82,7 +82,7 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
         child.kill()
 
 
-def _ready_line(child: Child) -> dict[str, Any] | None:
+def ready_line(child: Child) -> dict[str, Any] | None:
     """Find the one line that says where everything is."""
     for text in child.output().splitlines():
         if text.startswith("{") and '"http"' in text and '"token"' in text:
@@ -91,7 +91,8 @@ def _ready_line(child: Child) -> dict[str, Any] | None:
     return None
 
 
-def _bodies(count: int) -> Iterator[dict[str, Any]]:
+def bodies(count: int) -> Iterator[dict[str, Any]]:
+    """Yield the backlog's people as HTTP takes them, always the same."""
     for command in commands(0, count):
         body: dict[str, Any] = json.loads(command.value)["customer"]
         body["password"] = body["matchingPassword"] = body["individualCustomer"]["user"]["password"] = PASSWORD

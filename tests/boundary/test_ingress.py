@@ -142,6 +142,16 @@ async def test_the_hierarchy_is_the_tenants_catalogue_and_has_a_version(door: Do
     assert [answer.json() for answer in named] == [plain.json()] * 2
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
     assert (await door.client.get(HIERARCHY, headers={"If-None-Match": '"other"'})).status_code == 200
+    categories = plain.json()["data"]["categories"]
+    features = [feature for category in categories.values() for feature in category["features"]]
+    assert list(categories) == sorted(categories) == sorted({each["categoryId"] for each in categories.values()})
+    assert "STUDENT_INDIVIDUAL" not in categories, "no longer offered"
+    for category in categories.values():
+        codes = [feature["featureCode"] for feature in category["features"]]
+        assert codes == sorted(codes)
+    for feature in features:
+        assert feature["mandatoryKeys"] == sorted(feature["mandatoryKeys"])
+        assert list(feature["allowedValues"]) == sorted(feature["allowedValues"])
     await fits(door, plain, HIERARCHY)
 
 

@@ -100,7 +100,7 @@ def customer(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hierarchy(catalogue: Catalogue) -> dict[str, Any]:
-    """Return `data` of a tenant's active catalogue: what a caller may choose, and which keys that takes."""
+    """Return `data` of a tenant's active catalogue: what a caller may choose, and which keys that takes, alphabetically."""
     tenant = catalogue.tenant
     categories = {
         category_id: {
@@ -109,9 +109,9 @@ def hierarchy(catalogue: Catalogue) -> dict[str, Any]:
             "categoryName": category.name,
             "description": category.description,
             "riskLevel": category.risk_level,
-            "features": [_feature(catalogue, code) for code in category.features],
+            "features": [_feature(catalogue, code) for code in sorted(category.features)],
         }
-        for category_id, category in catalogue.categories.items()
+        for category_id, category in sorted(catalogue.categories.items())
         if category.active
     }
     return {"tenantId": tenant.id, "tenantName": tenant.name, "categories": categories}

@@ -19,12 +19,16 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from worker.core.catalogue import Passwords
 from worker.core.customer import Fault
+from worker.errors import ConfigurationError
 from worker.ingress.problems import ProblemError
 from worker.metrics import Metrics
+from worker.registration import acceptable_hash
 
 MEMORY_KIB: Final = 19_456
 PASSES: Final = 2
 LANES: Final = 1
+PHC: Final = argon2.PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES, type=argon2.Type.ID)
+"""Makes PHC strings; safe for threads."""
 
 TOP: Final = "/password"
 MATCHING: Final = "/matchingPassword"
@@ -105,6 +109,19 @@ def _common() -> frozenset[str]:
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
+def _check_hashes() -> None:
+    """
+    See that what would be sent is what a worker accepts, before anybody's password depends on it.
+
+    Raises:
+        ConfigurationError: this build of argon2 makes something else.
+    """
+    made = PHC.hash("a probe, nobody's password")
+    if PHC.check_needs_rehash(made) or not acceptable_hash(made):
+        msg = "argon2: this build does not make the hashes that workers accept (argon2id v19)"
+        raise ConfigurationError(msg)
+
+
 class Hasher:
     """
     Argon2id in threads of its own: the library releases the interpreter's lock, so the event loop goes on.
@@ -113,10 +130,12 @@ class Hasher:
         threads: how many passwords are hashed at once.
         queue_max: how many more may wait; beyond, a request is refused, so that hashing is no lever against us.
         metrics: told about the queue.
+    Raises:
+        ConfigurationError: see `_check_hashes`.
     """
 
     def __init__(self, threads: int, queue_max: int, metrics: Metrics) -> None:
-        self._hasher = argon2.PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES, type=argon2.Type.ID)
+        _check_hashes()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
         self._room = threads + queue_max
         self._taken = 0
@@ -137,7 +156,7 @@ class Hasher:
         self._metrics.hash_queue.set(self._taken)
         try:
             with self._metrics.hash_seconds.time():
-                return await asyncio.get_running_loop().run_in_executor(self._pool, self._hasher.hash, password)
+                return await asyncio.get_running_loop().run_in_executor(self._pool, PHC.hash, password)
         finally:
             self._taken -= 1
             self._metrics.hash_queue.set(self._taken)
