@@ -34,6 +34,10 @@ dev: $(DEV) $(PROJECT) kafka ## run everything in the foreground, until Ctrl-C
 test: $(TEST) $(PROJECT) kafka ## run every test; ARGS="-k word" chooses
 	@$(PY) -m pytest --basetemp=.venv/pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(TEST) $(PROJECT) kafka ## ask the API whatever its description allows, and what not; MINUTES=10 says how long
+	@FUZZ_MINUTES=$(or $(MINUTES),5) $(PY) -m pytest --basetemp=.venv/pytest -o timeout=0 -s tests/boundary/test_schemathesis.py
+
 .PHONY: mutants
 mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten
 	@$(PY) -m tests.mutants
@@ -50,8 +54,9 @@ bench: $(TEST) $(PROJECT) kafka ## measure the pace on this machine
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: schemas
-schemas: $(DEV) $(PROJECT) ## write the JSON Schemas of messages and catalogue anew
+schemas: $(DEV) $(PROJECT) ## write what schemas/ has as JSON anew: JSON Schemas, AsyncAPI, OpenAPI; and the catalogue's schema
 	@$(PY) -m schemas
+	@$(PY) -m worker.ingress > schemas/openapi.json
 	@$(PY) -m worker catalogue schema > worker/dev/catalogue/catalogue.schema.json
 
 .PHONY: lock

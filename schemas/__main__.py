@@ -1,4 +1,8 @@
-"""`python -m schemas` writes the JSON Schema of each message into `schemas/json/`; a test fails where they differ."""
+"""
+`python -m schemas` writes the JSON Schema of each message into `schemas/json/`, and `schemas/asyncapi.json`.
+
+A test fails where they differ. The examples are the golden messages of this repository's tests.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from schemas import asyncapi
 from schemas.base import Message
 from schemas.commands import RegisterCustomer
 from schemas.dead_letters import DeadLetter
 from schemas.events import CustomerRegistered, CustomerRegistrationRejected
 
 FOLDER: Final = Path(__file__).with_name("json")
+ASYNCAPI: Final = Path(__file__).with_name("asyncapi.json")
+GOLDEN: Final = Path(__file__).parents[1] / "tests" / "golden"
 MESSAGES: Final[dict[str, type[Message]]] = {
     "register-customer.v1": RegisterCustomer,
     "customer-registered.v1": CustomerRegistered,
@@ -43,11 +50,23 @@ def write(folder: Path = FOLDER) -> list[Path]:
     """Write every file anew; return those that changed."""
     changed = []
     for name in MESSAGES:
-        path, text = folder / f"{name}.schema.json", document(name)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        path = folder / f"{name}.schema.json"
+        if _write(path, document(name)):
             changed.append(path)
     return changed
+
+
+def asyncapi_document() -> str:
+    """Return the AsyncAPI document as its file holds it."""
+    examples = {name: json.loads((GOLDEN / f"{name}.json").read_text()) for name in MESSAGES}
+    return json.dumps(asyncapi.document(examples), indent=2, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text() == text:
+        return False
+    path.write_text(text)
+    return True
 
 
 def _tidy(node: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -62,5 +81,5 @@ def _tidy(node: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 if __name__ == "__main__":
-    for written in write():
+    for written in [*write(), *([ASYNCAPI] if _write(ASYNCAPI, asyncapi_document()) else [])]:
         print(written)  # noqa: T201 - says what it did

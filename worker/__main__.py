@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, TaskID
 
 from worker import app as processes
-from worker import logs
+from worker import logs, transport
 from worker.config import Settings, load
 from worker.core.catalogue import Catalogue
 from worker.errors import (
@@ -26,6 +26,7 @@ from worker.errors import (
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
     ConfigurationError,
+    DeniedError,
     UnavailableError,
 )
 from worker.operate import catalogue, catalogue_diff, catalogue_file, explain, partitions, status, tail, verify, verify_report
@@ -63,6 +64,8 @@ def main() -> None:
         code = _say(str(error), EXIT_USAGE)
     except UnavailableError as error:
         code = _say(f"{error.service} is unavailable: {error.reason}", EXIT_UNAVAILABLE)
+    except DeniedError as error:
+        code = _say(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last one to hear of it
@@ -84,6 +87,7 @@ def _settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks e
     settings = load(**{name: value for name, value in overrides.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
     logs.logger().info("settings.read", **settings.printable())
+    transport.warn(settings)
     return settings
 
 
@@ -101,7 +105,9 @@ def _result(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show bars on stderr for the length of a block: called with a bar's name, how much is done, and how much there is."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    # What is printed meanwhile goes above the bars where both are on a terminal, and else where it was sent.
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty(), disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int) -> None:
@@ -178,6 +184,58 @@ def token(
     if not settings.development or settings.jwks_file is None:
         raise ConfigurationError("REGISTRATION_DEVELOPMENT: tokens are made only beside `registration dev`")
     print(make_token(settings.jwks_file.parent, role, tenant, ttl_s))
+
+
+@cli.command(name="publish")
+def publish_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON Lines; `-` is standard input.")],
+    tenant: Annotated[str | None, typer.Option(help="Of lines without `tenantId`: the tenant, by id or slug.")] = None,
+    source: Annotated[
+        str, typer.Option(help="Who sends: `ce_source`, and `requestedBy` of lines without it.")
+    ] = "/upstream",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result of each line as JSON.")] = False,
+) -> None:
+    """
+    Send registrations to Kafka, as an upstream service does; passwords are hashed here.
+
+    Each line is one JSON object: a registration as HTTP takes it, with its password; or a command with `customer` and
+    `passwordHash` (argon2id), and no password anywhere. Beside either may stand `tenantId`, `registrationId`, `idempotencyKey`.
+
+    Without a `registrationId`, it derives from REGISTRATION_PUBLISH_KEY, the tenant, and the `idempotencyKey`, or else the
+    customer's data without passwords. So a file can be sent again, whole, whatever happened before: what was sent is recognized.
+
+    Exit codes: 0 all were acknowledged, 1 some were refused, 2 usage, 3 Kafka is unavailable, 130 interrupted.
+    """
+    from worker.operate import publish
+    from worker.operate.publish_lines import Publisher
+
+    nowhere = {"kafka_bootstrap": "127.0.0.1:1"} if dry_run else {}
+    settings = load(database_url="postgresql://127.0.0.1/none", **nowhere)  # an upstream service has no database of ours
+    logs.configure("WARNING", "console")
+    publisher = Publisher(publish.key_of(settings), tenant, source)
+
+    async def send(stop: asyncio.Event) -> int:
+        producer = None if dry_run else processes.producer_of(settings, "publish")
+        try:
+            with _progress() as progress:
+                summary = await publish.publish(
+                    settings,
+                    files,
+                    publisher,
+                    stop,
+                    producer=producer,
+                    told=lambda result: _show(result.to_json() if as_json else result.text()),
+                    progress=progress,
+                )
+        finally:
+            if producer is not None:
+                await producer.stop()
+        if summary.unavailable:
+            _say(f"kafka is unavailable: {summary.unavailable}", EXIT_UNAVAILABLE)
+        return _say(summary.text(), summary.exit_code)
+
+    raise typer.Exit(processes.run(send))
 
 
 @cli.command(name="status")

@@ -10,14 +10,17 @@ import asyncio
 import json
 import math
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
 import uvicorn
 
+from worker.connections import Limits, Room
 from worker.errors import ConfigurationError
 from worker.metrics import CONTENT_TYPE, Metrics
+from worker.refusals import REFUSAL
 
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[AsgiMessage]]
@@ -25,7 +28,17 @@ Send: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[AsgiMessage, Receive, Send], Awaitable[None]]
 
 ADMIN_DRAIN_S: Final = 1.0
+ADMIN_LIMITS: Final = Limits(
+    connections_max=128,
+    head_max_bytes=16_384,
+    header_max_bytes=8_192,
+    head_timeout_s=10,
+    idle_timeout_s=75,
+    answer_timeout_s=10,
+)
+"""An idle connection is kept longer than the pauses between two questions of Prometheus or an orchestrator."""
 BACKLOG: Final = 2048
+METHOD_NOT_ALLOWED: Final = 405
 
 
 class Health(Protocol):
@@ -53,11 +66,17 @@ def admin_app(health: Health, metrics: Metrics) -> AsgiApp:
         return 404, "application/json", _json({"paths": ["/livez", "/readyz", "/metrics"]})
 
     async def app(scope: AsgiMessage, _receive: Receive, send: Send) -> None:
-        status, content_type, body = answer(scope["path"]) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
+        if REFUSAL in scope:
+            status, content_type, body = scope[REFUSAL].status, "text/plain", b""
+        elif scope["method"] in {"GET", "HEAD"}:
+            status, content_type, body = answer(scope["path"])
+        else:
+            status, content_type, body = METHOD_NOT_ALLOWED, "text/plain", b""
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
+            *([(b"allow", b"GET, HEAD")] if status == METHOD_NOT_ALLOWED else []),
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -81,7 +100,7 @@ async def admin(host: str, port: int, health: Health, metrics: Metrics) -> Async
         ConfigurationError: the port can't be had.
     """
     with listening(host, port, "REGISTRATION_ADMIN_PORT") as listener:
-        async with http_server(admin_app(health, metrics), listener, drain_s=ADMIN_DRAIN_S):
+        async with http_server(admin_app(health, metrics), listener, Room(ADMIN_LIMITS), drain_s=ADMIN_DRAIN_S):
             yield port_of(listener)
 
 
@@ -117,16 +136,20 @@ def port_of(listener: socket.socket) -> int:
 
 
 @asynccontextmanager
-async def http_server(app: AsgiApp, listener: socket.socket, *, drain_s: float) -> AsyncIterator[None]:
+async def http_server(
+    app: AsgiApp, listener: socket.socket, room: Room, *, drain_s: float, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """
     Serve an application on a bound socket for the length of a block, in this event loop.
 
+    What `room` refuses comes to the application too, as a request with a `REFUSAL` in its scope.
+
     At the end it takes no more connections, lets requests in flight finish, and cuts off what is left after `drain_s`
-    seconds. Signals are the caller's: uvicorn's own handlers are never installed.
+    seconds. Signals are the caller's: uvicorn's own handlers are never installed. With `tls` it speaks HTTPS only.
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=room.protocol(),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -134,6 +157,8 @@ async def http_server(app: AsgiApp, listener: socket.socket, *, drain_s: float) 
         server_header=False,
         timeout_graceful_shutdown=math.ceil(drain_s),
         backlog=BACKLOG,
+        timeout_keep_alive=math.ceil(room.limits.idle_timeout_s),
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -24,7 +24,7 @@ from worker.catalogues import Rules
 from worker.config import Settings
 from worker.consumer import Consumer
 from worker.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, TooSlowError, UnavailableError
-from worker.kafka import Membership, Producer
+from worker.kafka import Membership, Producer, security_of
 from worker.metrics import Metrics
 from worker.migrate import migrate
 from worker.parts import Parts
@@ -107,7 +107,12 @@ def database_of(settings: Settings, name: str) -> Database:
 
 def producer_of(settings: Settings, name: str) -> Producer:
     """Return a producer as a process of that name wants it."""
-    return Producer(settings.kafka_bootstrap, timeout_s=settings.produce_timeout_s, client_id=f"registration-{name}-{os.getpid()}")
+    return Producer(
+        settings.kafka_bootstrap,
+        timeout_s=settings.produce_timeout_s,
+        client_id=f"registration-{name}-{os.getpid()}",
+        security=security_of(settings),
+    )
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> int:
@@ -132,7 +137,7 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     Args:
         started: gets what the worker says of itself.
     Raises:
-        ConfigurationError: there are no sealing keys.
+        ConfigurationError: there are no sealing keys, or a file for TLS is not as it should be.
     """
     sealer = Sealer(settings.sealing_keys.get_secret_value())
     database, producer = database_of(settings, "worker"), producer_of(settings, "worker")
@@ -190,6 +195,7 @@ def membership(settings: Settings) -> Membership:
         heartbeat_interval_s=settings.heartbeat_interval_s,
         rebalance_timeout_s=settings.rebalance_timeout_s,
         metadata_max_age_s=settings.metadata_max_age_s,
+        security=security_of(settings),
     )
 
 
@@ -200,12 +206,17 @@ async def prepare(settings: Settings) -> list[str]:
     Returns:
         What was made: file names of migrations, names of topics.
     Raises:
-        UnavailableError, ConfigurationError: see `migrate` and `create_topics`.
+        UnavailableError, ConfigurationError: see `security_of`, `migrate` and `create_topics`.
     """
+    security = security_of(settings)
     made = await migrate(settings.database_url.get_secret_value())
     topics = kafka.topic_settings(RETENTION_DAYS, settings.topic_replicas)
     return made + await kafka.create_topics(
-        settings.kafka_bootstrap, topics, partitions=settings.topic_partitions, replicas=settings.topic_replicas
+        settings.kafka_bootstrap,
+        topics,
+        partitions=settings.topic_partitions,
+        replicas=settings.topic_replicas,
+        security=security,
     )
 
 

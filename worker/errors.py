@@ -54,5 +54,9 @@ class DatabaseBugError(Exception):
     """The database refuses a statement of ours (SQLSTATE 42 and the like): a bug; end without moving the offset."""
 
 
+class DeniedError(DatabaseBugError):
+    """The database's role lacks a right; the message is one line that names the role and what to grant. Ends as a bug does."""
+
+
 class ConfigurationError(Exception):
     """A setting is missing or wrong; the message is one line that names it."""

@@ -13,6 +13,8 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from worker.errors import DeniedError
+
 EVENTS: Final[dict[str, str]] = {
     "batch.stored": "A batch was committed: one line a batch.",
     "batch.bisected": "The database refused a batch's data; it is halved to find the record.",
@@ -22,12 +24,19 @@ EVENTS: Final[dict[str, str]] = {
     "catalogue.applied": "A catalogue version was published.",
     "catalogue.ahead": "A record is newer than the catalogue may decide: a broker's clock runs ahead.",
     "commit.unknown": "COMMIT was not answered; the partition is claimed again to find out.",
+    "connection.unencrypted": 'Whoever is on the way to this server can read and change all: README, "Encrypt it".',
+    "connection.unverified": 'Encrypted, but whoever answers is believed to be the server: README, "Encrypt it".',
     "consumer.joined": "The group gave this worker its partitions.",
     "consumer.left": "This worker left the group.",
     "consumer.rejoining": "This membership is given up; the worker joins anew.",
+    "database.denied": "The database's role lacks a right; the line says what to grant. Until then nothing is served.",
+    "ingress.broken": "A bug of ours ended what keeps catalogues, keys or connections fresh: not alive, so restart it.",
     "ingress.started": "The ingress answers.",
     "ingress.stopped": "The ingress has stopped.",
     "kafka.client": "A message of the Kafka client.",
+    "keys.expired": "The keys for access tokens are a day old and serve no more; the line says what to mend. Nobody is let in.",
+    "keys.kept": "The keys for access tokens could not be read anew, and why; the last good ones serve for a day.",
+    "keys.read": "The keys for access tokens were read: for the first time, changed, or again after failures.",
     "lane.claimed": "A partition was claimed: where it begins, and how many left-over messages were published.",
     "lane.closed": "A partition was given up.",
     "lane.fenced": "Another worker claimed this partition.",
@@ -45,6 +54,7 @@ EVENTS: Final[dict[str, str]] = {
     "request.failed": "A request met a bug; the caller was told `internal-error`.",
     "settings.read": "The settings of this process, secrets masked.",
     "standby.missing": "PostgreSQL has no synchronous standby: a failover may lose the newest commits, which are then done again.",
+    "tenants.unguarded": 'The ingress\'s role is free of row-level security: give it a login of its own, README, "Database roles".',
     "topic.create_time": "Records have their sender's time, and that chooses the rules: set message.timestamp.type=LogAppendTime.",
     "topic.created": "A topic was made.",
     "worker.started": "A worker process runs.",
@@ -88,11 +98,13 @@ def logger(**context: object) -> FilteringBoundLogger:
 
 
 def _safe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Name an exception by type and place: its text may hold a row, a body or a key."""
+    """Name an exception by type and place: its text may hold a row, a body or a key; but for one that an operator has to read."""
     error = event.pop("exc_info", None)
     if isinstance(error, BaseException):
         event["error"] = type(error).__name__
         event["at"] = places(error)
+        if isinstance(error, DeniedError):
+            event["reason"] = str(error)
     return event
 
 

@@ -62,6 +62,7 @@ class Metrics:
 
         # The ingress.
         self.requests = self._counter("http_requests", "HTTP requests answered.", "method", "route", "status", "code")
+        self.connections_ended = self._counter("http_connections_ended", "Connections that we ended, and why.", "reason")
         self.request_seconds = self._histogram("http_request_seconds", "Time to answer.", _SECONDS, "method", "route")
         self.requests_in_flight = self._gauge("http_requests_in_flight", "HTTP requests that are not answered yet.")
         self.replays = self._counter("replays", "Requests answered with the outcome of an earlier one with the same key.")
@@ -70,6 +71,8 @@ class Metrics:
         self.waiting = self._gauge("waiting", "Requests that wait for their outcome now.")
         self.look_up_seconds = self._histogram("look_up_seconds", "Time of the look-up that serves all waiters.", _SECONDS)
         self.look_up_failures = self._counter("look_up_failures", "Look-ups for waiters that the database did not answer.")
+        self.jwks_age_seconds = self._gauge("jwks_age_seconds", "Age of the keys that tokens are checked by; +Inf: none yet.")
+        self.jwks_refresh_failures = self._counter("jwks_refresh_failures", "Refreshes of these keys that failed.", "reason")
         self.hash_queue = self._gauge("hash_queue", "Passwords that wait for a thread or are being hashed.")
         self.hash_seconds = self._histogram("hash_seconds", "Time of a password's hash, waiting for a thread included.", _SECONDS)
         self.hash_refusals = self._counter("hash_refusals", "Requests refused since too many passwords waited.")

@@ -15,8 +15,8 @@ from typing import Final
 import asyncpg
 
 from worker import logs
-from worker.errors import ConfigurationError, UnavailableError
-from worker.postgres import Connection, connect
+from worker.errors import ConfigurationError, DeniedError, UnavailableError
+from worker.postgres import Connection, PrivilegeError, connect
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "migrations"
 _LOCK: Final = 7_266_000
@@ -74,6 +74,7 @@ async def migrate(url: str, folder: Path = FOLDER, *, lock_timeout_s: float = 30
         The names of the files that were applied; none where all were before.
     Raises:
         UnavailableError: no connection, or a lock was not to be had in time; nothing of that file is applied.
+        DeniedError: the role may not make what a file makes; nothing of that file is applied.
         ConfigurationError: a file that was applied has changed. One that is not here is a newer release's, and no fault: a
             deploy that is rolled back migrates too.
     """
@@ -90,6 +91,9 @@ async def migrate(url: str, folder: Path = FOLDER, *, lock_timeout_s: float = 30
         return [m.name for m in applied]
     except asyncpg.LockNotAvailableError:
         raise UnavailableError("database", f"a lock was not to be had in {lock_timeout_s:g} s; try again") from None
+    except PrivilegeError as error:
+        cure = "make the three roles as an administrator, and migrate as the owner"
+        raise DeniedError(f'database: {error.args[0]}; {cure} (README, "Database roles")') from None
     except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
         raise UnavailableError("database", type(error).__name__) from None
     finally:

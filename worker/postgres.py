@@ -16,11 +16,20 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from worker.errors import CommitUnknownError, DatabaseBugError, TooSlowError, UnavailableError, UnstorableError
+from worker.errors import (
+    CommitUnknownError,
+    DatabaseBugError,
+    DeniedError,
+    TooSlowError,
+    UnavailableError,
+    UnstorableError,
+)
+from worker.tls import check_database
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record
 UniqueViolationError: TypeAlias = asyncpg.UniqueViolationError
+PrivilegeError: TypeAlias = asyncpg.InsufficientPrivilegeError
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -29,6 +38,12 @@ _SQL: Final = Path(__file__).with_name("sql")
 
 _LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises around a connection that is being lost, whatever it was asked."""
+_READ_AS: Final = "BEGIN READ ONLY; SELECT set_config('registration.tenant', convert_from('\\x{}', 'UTF8'), true)"
+"""One round trip, so without parameters: the tenant's id is written in hexadecimal digits, which can't be anything else."""
+_UNLOGGED: Final = {"log_parameter_max_length_on_error": "0"}
+"""Where a statement fails the server does not log what it was given; what else it might, README, "Privacy", rules out."""
+_GROUPS: Final = {"registration-worker": "registration_worker", "registration-ingress": "registration_ingress"}
+"""Which role does what a process of that name does (migrations/0003_roles.sql)."""
 _TOO_SLOW: Final = frozenset({"57014", "25P04"})
 _UNSTORABLE: Final = ("22", "23", "54")
 _UNAVAILABLE: Final = ("08", "25006", "25P03", "28", "3D", "40", "53", "55", "57", "58", "0A")
@@ -79,9 +94,12 @@ class Database:
         connections: most connections at once.
         timeout_s: longest that a transaction may take; the server ends it a second later, whatever happened to us.
         name: what the server shows as `application_name`.
+    Raises:
+        ConfigurationError: the URL names a file for TLS that is not as it should be.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float, name: str) -> None:
+        check_database(url)
         self._url = url
         self._connections = connections
         self._timeout_s = timeout_s
@@ -97,6 +115,29 @@ class Database:
         """
         async with self._connection() as connection:
             return await self._bounded(connection, work(connection), timeout_s or self._timeout_s)
+
+    async def read_as(self, tenant_id: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """
+        Read rows of one tenant, of which alone row-level security then lets any through.
+
+        The tenant is set for one transaction: a session of the pool never carries it over, whatever happens to the work.
+
+        Args:
+            tenant_id: the id, not the slug.
+            work: what to read; a write is refused.
+        Raises:
+            UnavailableError, TooSlowError, UnstorableError: see `classify`.
+        """
+
+        async def unit(connection: Connection) -> T:
+            await connection.execute(_READ_AS.format(tenant_id.encode().hex()))
+            return await work(connection)
+
+        async with self._connection() as connection:
+            try:
+                return await self._bounded(connection, unit(connection), self._timeout_s)
+            finally:
+                await self._roll_back(connection)
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], timeout_s: float | None = None) -> T:
         """
@@ -160,6 +201,8 @@ class Database:
             meaning = classify(error)
             if meaning is not None:
                 raise meaning from None
+            if isinstance(error, PrivilegeError):
+                raise denied(error, connection, _GROUPS.get(self._name)) from None
             if isinstance(error, asyncpg.PostgresError):
                 raise DatabaseBugError(_short(error)) from None
             raise
@@ -202,6 +245,7 @@ class Database:
                 "idle_in_transaction_session_timeout": str(int(self._timeout_s * 500)),
                 "jit": "off",
                 "timezone": "UTC",
+                **_UNLOGGED,
             },
         )
         await self._pool
@@ -214,13 +258,29 @@ async def connect(url: str, name: str, **settings: str) -> Connection:
 
     Raises:
         UnavailableError: the server does not answer or refuses us.
+        ConfigurationError: the URL names a file for TLS that is not as it should be.
     """
+    check_database(url)
     try:
         return await asyncpg.connect(
-            url, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": name, "timezone": "UTC", **settings}
+            url, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": name, "timezone": "UTC", **_UNLOGGED, **settings}
         )
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise UnavailableError("database", _short(error)) from None
+
+
+def denied(error: PrivilegeError, connection: Connection, group: str | None = None) -> DeniedError:
+    """
+    Say which right a role lacks, in one line. PostgreSQL's own names an object and never a value.
+
+    Args:
+        error: what the role was told.
+        connection: of the role.
+        group: the role that has the right; None where only the owner of the tables has it.
+    """
+    role = connection.get_settings().session_authorization
+    cure = f"GRANT {group} TO it" if group else "log in as the role that migrates"
+    return DeniedError(f'database: role "{role}": {error.args[0]}; {cure} (README, "Database roles")')
 
 
 def _short(error: BaseException) -> str:

@@ -32,9 +32,12 @@ _TYPE: Final = REGISTER_CUSTOMER.encode()
 _SPEC_VERSION: Final = SPEC_VERSION.encode()
 _REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 _PASSWORD_NAMES: Final = frozenset({"password", "matchingPassword"})
-_QUOTED_NAMES: Final = (b'"password"', b'"matchingPassword"')
-_QUOTED_END: Final = b'assword"'
+_QUOTED_NAMES: Final = tuple(quote + name + quote for quote in (b'"', b"'") for name in (b"password", b"matchingPassword"))
+"""In single quotes too, as Python and JavaScript print an object."""
+_END: Final = b"assword"
 """Both names end so; to look for it first is to look once."""
+_QUOTED_ENDS: Final = (_END + b'"', _END + b"'")
+_ESCAPE: Final = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
 _HASH_BOUNDS: Final = {"memory_cost": (19_456, 262_144), "time_cost": (2, 10), "parallelism": (1, 8)}
 _HASH_VERSION: Final = 19
 _DERIVED: Final = (ids.EVENT, ids.CUSTOMER, ids.USER, ids.PERSON)
@@ -164,19 +167,26 @@ def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: 
 def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
     """Make a dead letter of a record, tied to its registration where that can be read."""
     decided_at = recorded_at(record)
-    with_payload = record.value is None or not carries_password(record.value)
-    return DeadLetter(record, decided_at, code, _tie_of(_document(record.value), snapshot), with_payload)
+    return DeadLetter(record, decided_at, code, _tie_of(_document(record.value), snapshot), not _holds_password(record))
+
+
+def _holds_password(record: Record) -> bool:
+    """Say whether a record carries a password in its value, its key or a header."""
+    for name, value in (("", record.value), ("", record.key), *record.headers):
+        if name in _PASSWORD_NAMES or (value is not None and carries_password(value)):
+            return True
+    return False
 
 
 def carries_password(value: bytes) -> bool:
     """
     Say whether bytes hold a member named exactly `password` or `matchingPassword`, at any depth.
 
-    Where they are not JSON, either name in quotes is enough.
+    Where they are not JSON, either name in quotes, double or single, is enough; escaped it is the same name.
     """
     # UTF-16 and UTF-32 are no JSON on a wire, and must hide nothing all the same.
     plain = value.replace(b"\0", b"") if b"\0" in value else value
-    quoted, escaped = _QUOTED_END in plain and any(name in plain for name in _QUOTED_NAMES), b"\\" in plain and b"\\u" in plain
+    quoted, escaped = _is_quoted(plain), b"\\" in plain and b"\\u" in plain
     if not quoted and not escaped:
         return False
     try:
@@ -184,10 +194,14 @@ def carries_password(value: bytes) -> bool:
     except _PasswordFoundError:
         return True
     except ValueError:
-        return quoted
+        return quoted or _is_quoted(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain))
     except RecursionError:
         return True  # nested too deep to be read: it may, and nothing of it is worth the risk
     return False
+
+
+def _is_quoted(text: bytes) -> bool:
+    return any(end in text for end in _QUOTED_ENDS) and any(name in text for name in _QUOTED_NAMES)
 
 
 @lru_cache(maxsize=256)
@@ -221,7 +235,7 @@ _HASH_FAULT: Final = Fault(
 def _envelope_fault(record: Record, headers: Headers) -> str | None:
     if record.value is None:
         return "value.null"
-    if carries_password(record.value):
+    if _holds_password(record):
         return "password.plaintext"
     if not all(map(headers.get, _REQUIRED_HEADERS)):
         return "envelope.invalid"

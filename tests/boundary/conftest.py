@@ -13,12 +13,13 @@ from aiokafka.consumer import fetcher
 
 from tests.boundary import sessions
 from tests.boundary.databases import Home, copied
-from tests.boundary.ingress_door import Door, opened
+from tests.boundary.ingress_door import Door, logged_in, opened
 from tests.boundary.places import Place
 from tests.boundary.tracks import Track
 from tests.conftest import World, settings_of, url_of
 from worker import app, logs
 from worker.dev.embedded import Stack
+from worker.dev.logins import WORKER
 from worker.kafka import Producer
 from worker.postgres import Database, connect
 
@@ -33,7 +34,8 @@ async def door(servers: Stack, template: str, tmp_path_factory: pytest.TempPathF
         settings = settings_of(servers, url_of(servers, name), group=name)
         stop = asyncio.Event()
         async with opened(settings, tmp_path_factory.mktemp("keys")) as running:
-            working = asyncio.create_task(app.consume(settings, stop, running.metrics, lambda _health: None))
+            own_login = await logged_in(settings, WORKER)
+            working = asyncio.create_task(app.consume(own_login, stop, running.metrics, lambda _health: None))
             try:
                 yield running
             finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,15 +17,18 @@ import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 
 from schemas import RegisterCustomer
 from schemas.commands import COMMANDS_TOPIC, INGRESS_SOURCE
 from worker.admin import admin
 from worker.config import Settings
 from worker.core.catalogue import parse
+from worker.dev.logins import INGRESS, login
 from worker.dev.stack import CATALOGUE
 from worker.dev.tokens import ADMIN_ROLE, ISSUER, make_keys, make_token
 from worker.ingress import serving
+from worker.ingress.keys import Clock
 from worker.metrics import Metrics
 from worker.postgres import Connection
 
@@ -49,7 +54,11 @@ class Door:
 
     def sample(self, name: str) -> float:
         """Return a metric's value now."""
-        return self.metrics.registry.get_sample_value(f"registration_{name}") or 0.0
+        return self.sample_of(name)
+
+    def sample_of(self, name: str, **labels: str) -> float:
+        """Return a metric's value with these labels."""
+        return self.metrics.registry.get_sample_value(f"registration_{name}", labels) or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +70,21 @@ class Sent:
     command: RegisterCustomer
 
 
+async def logged_in(settings: Settings, group: str) -> Settings:
+    """Return settings with a new login, a member of that group."""
+    url = await login(settings.database_url.get_secret_value(), group, f"{group}_{os.urandom(4).hex()}")
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
 @asynccontextmanager
-async def opened(settings: Settings, folder: Path, **changed: object) -> AsyncIterator[Door]:
-    """Run an ingress in this loop, with its admin port; `changed` replaces settings."""
+async def opened(settings: Settings, folder: Path, *, clock: Clock = time.monotonic, **changed: object) -> AsyncIterator[Door]:
+    """Run an ingress in this loop, with its admin port and a login of its own; `changed` replaces settings."""
     jwks = make_keys(folder)
-    own = settings.model_copy(update={"jwks_file": jwks, "jwt_issuer": ISSUER, "development": True, **changed})
+    own = (await logged_in(settings, INGRESS)).model_copy(
+        update={"jwks_file": jwks, "jwt_issuer": ISSUER, "development": True, **changed}
+    )
     metrics = Metrics()
-    async with serving(own, metrics) as (port, health), admin("127.0.0.1", 0, health, metrics) as admin_port:
+    async with serving(own, metrics, clock=clock) as (port, health), admin("127.0.0.1", 0, health, metrics) as admin_port:
         headers = {"Authorization": f"Bearer {make_token(folder, ADMIN_ROLE, TENANT.slug, 600)}", "X-Tenant-ID": TENANT.id}
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
             yield Door(client, port, f"http://127.0.0.1:{admin_port}", metrics, folder, settings)

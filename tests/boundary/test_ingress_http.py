@@ -120,7 +120,7 @@ async def test_a_token_of_another_key_with_the_same_id_is_refused(door: Door, tm
 
 async def test_a_bug_of_ours_is_a_problem_and_is_logged_without_a_value(world: World, alone: Door, logged: io.StringIO) -> None:
     """The caller gets a trace id; the log has types and places by it."""
-    await world.connection.execute("ALTER TABLE customers RENAME COLUMN phone TO telephone")
+    await world.connection.execute("ALTER TABLE customers_of_tenant RENAME COLUMN phone TO telephone")
     answer = await alone.client.get("/api/v2.1/customers/cust_hunter2?q=hunter2")
     told = problem_of(answer, 500, "internal-error")
     lines = [json.loads(line) for line in logged.getvalue().splitlines() if told["traceId"] in line]

@@ -78,6 +78,16 @@ def test_all_missing_settings_are_named_at_once(environment: pytest.MonkeyPatch)
         ("REGISTRATION_DATABASE_URL", f"host=localhost password={SECRET}"),
         ("REGISTRATION_DATABASE_URL", f"postgresql://user:{SECRET}@localhost:port/db"),
         ("REGISTRATION_DATABASE_URL", f"user:{SECRET}@localhost/db"),
+        ("REGISTRATION_JWKS_URL", f"identity.example.com/keys?key={SECRET}"),
+        ("REGISTRATION_JWKS_URL", f"ftp://reader:{SECRET}@identity.example.com/keys"),
+        ("REGISTRATION_JWKS_URL", f"https://reader:{SECRET}@/keys"),
+        ("REGISTRATION_JWKS_URL", f"https://reader:{SECRET}@identity.example.com:65536/keys"),
+        ("REGISTRATION_JWKS_URL", f"https://reader:{SECRET}@identity.example.com/keys#part"),
+        ("REGISTRATION_JWKS_URL", f"http://reader:{SECRET}@identity.example.com/keys"),
+        ("REGISTRATION_JWKS_URL", f"http://reader:{SECRET}@127.0.0.1:8080/keys"),
+        ("REGISTRATION_JWKS_REFRESH_S", "5"),
+        ("REGISTRATION_JWKS_REFRESH_S", "86400"),
+        ("REGISTRATION_JWKS_CA_FILE", f"/{SECRET}.pem"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it_and_not_its_value(
@@ -92,6 +102,60 @@ def test_a_wrong_setting_is_one_line_that_names_it_and_not_its_value(
     assert "\n" not in str(raised.value)
     assert "swordfish" not in str(raised.value)
     assert raised.value.__suppress_context__
+
+
+LOGIN = {"KAFKA_SECURITY_USERNAME": "worker", "KAFKA_SECURITY_PASSWORD": SECRET}
+FILES = {"KAFKA_SECURITY_CERT_FILE": "/client.pem", "KAFKA_SECURITY_KEY_FILE": "/client.key"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, ["KAFKA_SECURITY_PROTOCOL"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", **LOGIN, "KAFKA_SECURITY_MECHANISM": "PLAIN"}, ["KAFKA_SECURITY_MECHANISM"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, ["KAFKA_SECURITY_USERNAME", "KAFKA_SECURITY_PASSWORD"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SECURITY_USERNAME": "worker"}, ["KAFKA_SECURITY_PASSWORD"]),
+        (LOGIN, ["KAFKA_SECURITY_USERNAME", "KAFKA_SECURITY_PASSWORD"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", **LOGIN}, ["KAFKA_SECURITY_USERNAME", "KAFKA_SECURITY_PASSWORD"]),
+        ({"KAFKA_SECURITY_CA_FILE": "/ca.pem"}, ["KAFKA_SECURITY_CA_FILE"]),
+        (FILES, ["KAFKA_SECURITY_CERT_FILE", "KAFKA_SECURITY_KEY_FILE"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SECURITY_CERT_FILE": "/client.pem"}, ["KAFKA_SECURITY_KEY_FILE"]),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SECURITY_KEY_FILE": "/client.key"}, ["KAFKA_SECURITY_CERT_FILE"]),
+        ({"HTTP_TLS_CERT_FILE": "/server.pem"}, ["HTTP_TLS_KEY_FILE"]),
+        ({"HTTP_TLS_KEY_FILE": "/server.key"}, ["HTTP_TLS_CERT_FILE"]),
+        ({"DATABASE_URL": f"postgresql://u:{SECRET}@db/d?sslmode=on"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": f"postgresql://u:p@db/d?sslpassword={SECRET}&sslmode"}, ["DATABASE_URL"]),
+    ],
+)
+def test_settings_of_encryption_that_do_not_fit_are_one_line_that_names_each(
+    environment: pytest.MonkeyPatch, given: dict[str, str], named: list[str]
+) -> None:
+    """Also those that would silently do nothing: whoever sets a password believes that it is asked for."""
+    for name, value in given.items():
+        environment.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+
+    assert [fault.partition(": ")[0] for fault in str(raised.value).split("; ")] == [f"{PREFIX}{name}" for name in named]
+    assert "\n" not in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_settings_of_encryption_that_fit_are_taken_and_printed_without_the_password(
+    environment: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """Which files and which user an operator wants to see."""
+    given = {"KAFKA_SECURITY_PROTOCOL": protocol, **FILES, **(LOGIN if protocol == "SASL_SSL" else {})}
+    url = f"postgresql://u:{SECRET}@db/d?sslpassword={SECRET}&sslmode=verify-full"
+    for name, value in {**given, "DATABASE_URL": url}.items():
+        environment.setenv(f"{PREFIX}{name}", value)
+    shown = load().printable()
+
+    assert shown["kafka_security_protocol"] == protocol
+    assert shown["kafka_security_cert_file"] == FILES["KAFKA_SECURITY_CERT_FILE"]
+    assert shown["database_url"] == "postgresql://u:***@db/d?sslmode=verify-full"
+    assert SECRET not in json.dumps(shown)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +182,37 @@ def test_a_database_url_is_shown_without_its_password(environment: pytest.Monkey
         assert SECRET not in shown
     assert "db" in settings.printable()["database_url"]
     assert settings.database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "identity.example.com"])
+def test_keys_come_over_https_or_in_development_from_this_machine(environment: pytest.MonkeyPatch, host: str) -> None:
+    """Whoever is on the way of plain HTTP could hand out keys of their own."""
+    environment.setenv("REGISTRATION_JWKS_URL", f"http://{host}:8080/keys")
+    with pytest.raises(ConfigurationError, match=r"^REGISTRATION_JWKS_URL: must be `https://host/path`$"):
+        load()
+    environment.setenv("REGISTRATION_DEVELOPMENT", "true")
+    if host == "identity.example.com":
+        with pytest.raises(ConfigurationError):
+            load()
+    else:
+        assert load().printable()["jwks_url"] == f"http://{host}:8080/keys"
+
+
+def test_keys_come_from_one_place(environment: pytest.MonkeyPatch) -> None:
+    """Which of two would hold is nobody's guess."""
+    environment.setenv("REGISTRATION_JWKS_URL", "https://identity.example.com/keys")
+    environment.setenv("REGISTRATION_JWKS_FILE", "/keys/jwks.json")
+    with pytest.raises(ConfigurationError, match=r"^REGISTRATION_JWKS_URL: .*REGISTRATION_JWKS_FILE$"):
+        load()
+
+
+def test_an_identity_providers_url_is_shown_without_what_may_be_secret(environment: pytest.MonkeyPatch) -> None:
+    """Neither whom it knows us as, nor a query."""
+    environment.setenv("REGISTRATION_JWKS_URL", f"https://reader:{SECRET}@identity.example.com:8443/keys?key={SECRET}")
+    settings = load()
+
+    assert settings.printable()["jwks_url"] == "https://identity.example.com:8443/keys"
+    assert SECRET not in json.dumps(settings.printable()) + repr(settings)
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="%/?#[]"), min_size=6, max_size=20))

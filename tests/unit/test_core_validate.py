@@ -15,7 +15,7 @@ from tests.unit.core_examples import BODY, DAY, DEVELOPMENT, PERSON, RELATIONS, 
 from worker.core.assess import Checked, Refused, check_document
 from worker.core.catalogue import COUNTRIES
 from worker.core.customer import Applicant, Fault, age_years
-from worker.core.shape import read_customer
+from worker.core.shape import FAULTS_MAX, read_customer
 
 CONTACTS: Final = f"{PERSON}/contacts"
 ADDRESSES: Final = f"{PERSON}/addresses"
@@ -289,6 +289,32 @@ def test_a_long_list_is_cut_and_what_is_kept_of_it_is_still_checked() -> None:
         (f"{PERSON}/nationalities", "list.too_long"),
         (f"{PERSON}/nationalities/0", "country.unknown"),
     }
+
+
+def test_of_very_many_faults_the_first_are_named_and_one_says_that_there_are_more() -> None:
+    """Naming 5,150 faults would hold up everybody else; those outside the long lists are named all the same."""
+    bad = {"feature": {"id": 1, "code": 1}, "enabled": 1, "parametrization": [{"name": 1, "value": 1}] * 50}
+    refused = _check(changed({RELATIONS: [bad] * 50, "/phone": 7, "/roleIds": [7] * 50, f"{PERSON}/dateOfBirth": "1990-02-30"}))
+    wrong_values = [
+        {"feature": {"code": "MEDIUM_RISK_PROFILE"}, "parametrization": [{"name": f"x{n}", "value": ""} for n in range(50)]}
+    ]
+    told = _check(changed({RELATIONS: wrong_values * 50}))
+
+    assert isinstance(refused, Refused)
+    assert isinstance(told, Refused)
+    assert {"/phone", "/roleIds/49", f"{PERSON}/dateOfBirth"} <= {fault.pointer for fault in refused.faults}
+    for each in (refused, told):
+        assert len(each.faults) == FAULTS_MAX + 1
+        assert each.faults[-1].code == "faults.too_many"
+        assert len(set(each.faults)) == len(each.faults)
+
+
+def test_five_hundred_faults_are_all_named() -> None:
+    """The bound itself hides nothing."""
+    bad = {"feature": {"code": "MEDIUM_RISK_PROFILE"}, "enabled": True, "parametrization": [{"name": 1, "value": 1}] * 50}
+    _, faults = read_customer(changed({RELATIONS: [bad] * 5}))
+
+    assert len(faults) == FAULTS_MAX
 
 
 def test_members_are_known_by_their_names_on_the_wire_only() -> None:

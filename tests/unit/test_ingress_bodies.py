@@ -18,8 +18,9 @@ from worker.core.assess import Approved, assess
 from worker.core.catalogue import parse as parse_catalogue
 from worker.dev.stack import CATALOGUE
 from worker.ingress.problems import ProblemError
+from worker.ingress.reading import read
 from worker.ingress.registering import _checked
-from worker.ingress.requests import Json, canonical, parse, without_passwords
+from worker.ingress.requests import Json
 
 RULES: Final = parse_catalogue(yaml.safe_load(CATALOGUE.read_text()))
 NOW: Final = datetime(2026, 5, 1, tzinfo=UTC)
@@ -33,10 +34,7 @@ ODD: Final[list[object]] = [
 def outcome(content: bytes) -> str:
     """Return the code that a body ends with; empty where it is accepted."""
     try:
-        document = parse(content)
-        bare = without_passwords(document)
-        canonical(bare)
-        _checked(document, bare, TENANT, NOW)
+        _checked(read(content), TENANT, NOW)
     except ProblemError as problem:
         return problem.code
     return ""
@@ -97,8 +95,7 @@ def test_what_the_ingress_accepts_the_worker_finds_valid(changes: list[tuple[tup
     content = json.dumps(document).encode()
     if outcome(content):
         return
-    bare = without_passwords(parse(content))
-    customer, _, _ = _checked(parse(content), bare, TENANT, NOW)
+    customer, _, _ = _checked(read(content), TENANT, NOW)
     command = RegisterCustomer(
         registration_id="reg_1",
         tenant_id="t",

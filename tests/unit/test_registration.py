@@ -282,6 +282,45 @@ def test_a_password_is_found_wherever_it_stands(
     assert carries_password(json.dumps(document, ensure_ascii=ascii_only).encode(errors="surrogatepass"))
 
 
+@pytest.mark.parametrize("name", ["password", "matchingPassword"])
+@pytest.mark.parametrize(
+    "text",
+    ["{{'{}': 'x'}}", '{{"{}": "x"', '{{"\\u00{:x}{}": "x"', "{{'a': [{{'{}': None}}]}}"],
+    ids=["python", "cut", "escaped and cut", "deep"],
+)
+def test_in_what_is_no_json_the_name_in_any_quotes_is_a_password(name: str, text: str) -> None:
+    """As Python prints a dictionary, or as a broken connection leaves a document; an escape spells the same name."""
+    value = text.format(ord(name[0]), name[1:]) if "u00" in text else text.format(name)
+
+    assert carries_password(value.encode())
+    assert not carries_password(value.replace(name[1:], f"{name[1:]}Hash").encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "headers"),
+    [
+        (b'{"password": "x"}', []),
+        (b"key", [("x-body", b'{"password": "x"}')]),
+        (b"key", [("x-body", b"{}"), ("x-body", b"{'password': 'x'}")]),
+        (b"key", [("x-body", b'{"password": "x"}'), ("x-body", b"{}")]),
+        (b"key", [("matchingPassword", b"x")]),
+        (b"key", [("password", None)]),
+    ],
+)
+@pytest.mark.parametrize("value", [DATA, b"no JSON"])
+def test_a_password_in_a_header_or_in_the_key_is_one_too(
+    value: bytes | dict[str, Any], key: bytes, headers: list[tuple[str, bytes | None]]
+) -> None:
+    """What is refused for it is copied nowhere."""
+    sent = record(value, headers=[*commands.headers(), *headers])
+    sent.key = key
+    verdict = examine(sent, SNAPSHOT, fresh=True)
+
+    assert isinstance(verdict, DeadLetter)
+    assert verdict.code == "password.plaintext"
+    assert not verdict.with_payload
+
+
 @settings(max_examples=50)
 @given(json_values.filter(lambda value: "password" not in repr(value)))
 def test_what_has_no_such_name_carries_no_password(value: object) -> None:

@@ -13,7 +13,7 @@ from worker.core.categorize import Categorized, Miscategorized, categorize, cate
 from worker.core.customer import Applicant, Fault, Subject
 from worker.core.decide import Prohibited, decide
 from worker.core.decision import Decision
-from worker.core.shape import in_body_order, read_customer
+from worker.core.shape import FAULTS_MAX, in_body_order, read_customer, too_many
 from worker.core.validate import applicant
 
 VALIDATION_FAILED: Final = "validation-failed"
@@ -46,7 +46,7 @@ class Refused:
 
     Args:
         code: the problem's: `validation-failed`, `categorization-invalid` or `customer-prohibited`.
-        faults: all of them, in the order of the body.
+        faults: all of them, in the order of the body; beyond 500 the first, and one that says so.
         missing_keys: mandatory keys that are not there.
         invalid_values: what is allowed for each key with a value that is not: a list, or a range.
         reason: for the operator only: category, factors and rules; no personal data.
@@ -167,8 +167,12 @@ def _categorization(customer: Customer) -> Categorization:
 def _refused(faults: tuple[Fault, ...], categorized: Categorized | Miscategorized) -> Refused:
     """Put all faults together; those of the categorization alone have a code of their own."""
     if isinstance(categorized, Categorized):
-        return Refused(VALIDATION_FAILED, in_body_order(faults))
+        return Refused(VALIDATION_FAILED, _bounded(in_body_order(faults)))
     every = in_body_order((*faults, *categorized.faults))
     alone = all(fault.code.startswith(_OF_CATEGORIZATION) for fault in every)
     code = CATEGORIZATION_INVALID if alone else VALIDATION_FAILED
-    return Refused(code, every, categorized.missing_keys, categorized.invalid_values)
+    return Refused(code, _bounded(every), categorized.missing_keys, categorized.invalid_values)
+
+
+def _bounded(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    return faults if len(faults) <= FAULTS_MAX else (*faults[:FAULTS_MAX], too_many(""))

@@ -81,6 +81,20 @@ def keyed_registration(tenant_id: str, subject: str, key: str, secret: bytes) ->
     return f"{REGISTRATION}_{encode(head + _tag(tenant_id, secret, head))}"
 
 
+def upstream_registration(tenant: str, text: bytes, secret: bytes) -> str:
+    """
+    Make the id of a registration that an upstream service publishes: a UUIDv8, the same for the same text and secret.
+
+    Args:
+        tenant: as the service names it, by id or slug.
+        text: what tells one registration from another.
+        secret: the service's own, 16 to 64 bytes: the id tells nobody of the text.
+    """
+    named = tenant.encode()
+    digest = hashlib.blake2b(len(named).to_bytes(4) + named + text, digest_size=16, key=secret, person=b"reg-upstream").digest()
+    return f"{REGISTRATION}_{encode(digest[:6] + _marked(digest[6:], _VERSION_8))}"
+
+
 def is_ours(uuid: bytes, tenant_id: str, secret: bytes) -> bool:
     """Say whether an ingress of ours handed out the registration of these 16 bytes for that tenant."""
     return hmac.compare_digest(uuid[11:], _tag(tenant_id, secret, uuid[:11]))

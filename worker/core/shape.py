@@ -20,7 +20,12 @@ from worker.core.customer import Fault
 Path: TypeAlias = tuple[int | str, ...]
 
 _CUSTOMER: Final = TypeAdapter(Customer)
+FAULTS_MAX: Final = 500
+"""How many faults one answer names: more than any body has by mistake. Naming 5,000 would take a tenth of a second."""
+
 _PASSES_MAX: Final = 10
+_RELATIONS: Final = ("individualCustomer", "categorization", "categoryFeatureRelations")
+"""The one list of lists, and the last member of all: whatever has more faults than that has them here."""
 _TYPES: Final = {
     "string_type": "text",
     "bool_type": "true or false",
@@ -45,7 +50,8 @@ def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
         document: what a JSON parser returned, of any type; it is not changed.
     Returns:
         The customer without the members that are wrong, and a fault for each of them. A list's member that is wrong
-        is replaced by one that says nothing, so that positions hold.
+        is replaced by one that says nothing, so that positions hold. Of more than `FAULTS_MAX` the first are named, and
+        one says that there are more.
     """
     faults: dict[Fault, None] = {}
     for _ in range(_PASSES_MAX):
@@ -53,7 +59,11 @@ def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
             return without_nulls(_CUSTOMER.validate_python(document)), tuple(faults)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
-            faults.update((_fault(each), None) for each in errors)
+            faults.update((_fault(each), None) for each in errors[:FAULTS_MAX])
+            if len(errors) > FAULTS_MAX:
+                faults[too_many(pointer(_RELATIONS))] = None
+                errors = [each for each in errors if each["loc"][: len(_RELATIONS)] != _RELATIONS]
+                errors.append({"type": "too_many_faults", "loc": _RELATIONS, "msg": "", "input": None})
             document = _without(document, [(each["loc"], each) for each in errors], "")
     msg = "a customer's shape did not settle"
     raise AssertionError(msg)
@@ -74,6 +84,11 @@ def _told(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
 def in_body_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     """Return faults in the order in which the schema names their places; of one place, in the order found."""
     return tuple(sorted(faults, key=_rank))
+
+
+def too_many(pointer: str) -> Fault:
+    """Return the fault that says that there are more of them."""
+    return Fault(pointer, "faults.too_many", f"There are more than {FAULTS_MAX} faults: correct these first.")
 
 
 def pointer(path: Iterable[int | str]) -> str:

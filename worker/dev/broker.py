@@ -47,8 +47,8 @@ PROPERTIES = MappingProxyType(
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENT",
         # One node holds everything once.
         "default.replication.factor": "1",
         "min.insync.replicas": "1",
@@ -84,7 +84,8 @@ class EmbeddedKafka:
     Args:
         data: its folder; what is there is used again, its ports too where they are free.
         port: where clients connect; None picks one, which may change until the first start is done, and then stays.
-        properties: Kafka settings that replace or add to ours.
+        properties: Kafka settings that replace or add to ours; clients' listener is called CLIENT.
+        format_options: further options of `kafka-storage format`, for a new folder.
         jvm: further options of the JVM; None uses the start-up cache, if there is one.
     """
 
@@ -94,10 +95,12 @@ class EmbeddedKafka:
         *,
         port: int | None = None,
         properties: Mapping[str, str] = NONE,
+        format_options: Sequence[str] = (),
         jvm: Sequence[str] | None = None,
     ) -> None:
         self._data = data.absolute()
         self._properties = properties
+        self._format_options = format_options
         self._jvm = jvm
         self._is_port_fixed = port is not None
         kept = self._kept_ports()
@@ -187,7 +190,7 @@ class EmbeddedKafka:
         settings = self._write_settings(new)
         cluster = base64.urlsafe_b64encode(b"r" + uuid.uuid4().bytes[1:]).decode().rstrip("=")  # never begins with "-"
         await run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings)],
+            [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), *self._format_options],
             log=self.log,
             timeout_s=START_WITHIN_S,
         )
@@ -225,7 +228,7 @@ class EmbeddedKafka:
 
     def _write_settings(self, log_folder: Path) -> Path:
         """Write the node's settings file; every start does, for ports may have changed."""
-        client, controller = f"PLAINTEXT://{self.bootstrap}", f"CONTROLLER://127.0.0.1:{self._controller_port}"
+        client, controller = f"CLIENT://{self.bootstrap}", f"CONTROLLER://127.0.0.1:{self._controller_port}"
         settings = {
             **PROPERTIES,
             "listeners": f"{client},{controller}",

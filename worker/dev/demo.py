@@ -31,7 +31,7 @@ from worker.dev.client_script import request_body
 from worker.dev.process import StartError
 from worker.dev.stack import Ready, running
 from worker.errors import EXIT_DONE, EXIT_FAILED
-from worker.kafka import Partition, Reader, Record
+from worker.kafka import PLAINTEXT, Partition, Reader, Record
 
 EXAMPLE: Final = Path(__file__).with_name("examples") / "register-request.json"
 PLURAL: Final = "/api/v2.1/customers/individual/register"
@@ -90,7 +90,7 @@ async def _demo(console: Console) -> int:
         )
         async with (
             httpx.AsyncClient(base_url=ready.http, headers=_headers(ready), timeout=30) as client,
-            Reader(ready.kafka, client_id="registration-demo") as reader,
+            Reader(ready.kafka, client_id="registration-demo", security=PLAINTEXT) as reader,
         ):
             await _show_all(Demo(console, client, reader))
     console.print(

@@ -1,7 +1,7 @@
 """Kafka and PostgreSQL on this machine, together: nothing is installed, and nothing is left when they end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,19 @@ class Stack:
 
 @asynccontextmanager
 async def embedded_stack(
-    data: Path | None, *, kafka_properties: Mapping[str, str] = NONE, postgres_settings: Mapping[str, str] = NONE
+    data: Path | None,
+    *,
+    kafka_properties: Mapping[str, str] = NONE,
+    kafka_format_options: Sequence[str] = (),
+    postgres_settings: Mapping[str, str] = NONE,
 ) -> AsyncIterator[Stack]:
     """
     Run both servers for the length of a block.
 
     Args:
         data: where they keep their data, for the next time too; None is a temporary folder that goes with them.
-        kafka_properties: settings that replace or add to ours.
-        postgres_settings: likewise.
+        kafka_properties, kafka_format_options: see `EmbeddedKafka`.
+        postgres_settings: settings that replace or add to ours.
 
     Raises:
         StartError: one of them did not start, or another process uses this folder.
@@ -41,7 +45,7 @@ async def embedded_stack(
     with ExitStack() as ending:
         ending.enter_context(ending_in_order())
         folder = ending.enter_context(owned(data) if data else temporary_folder(TEMPORARY_PREFIX))
-        kafka = EmbeddedKafka(folder / "kafka", properties=kafka_properties)
+        kafka = EmbeddedKafka(folder / "kafka", properties=kafka_properties, format_options=kafka_format_options)
         postgres = EmbeddedPostgres(folder / "postgres", settings=postgres_settings)
         # At the very end, whatever happens: no await, so that nothing can interrupt it.
         ending.callback(kafka.kill_now)

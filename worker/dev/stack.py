@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -14,9 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from worker import app, ingress, logs
 from worker.config import PREFIX, Settings, load
 from worker.dev.embedded import TEMPORARY_PREFIX, embedded_stack
+from worker.dev.logins import INGRESS, WORKER, login
 from worker.dev.process import StartError, temporary_folder
 from worker.dev.tokens import ADMIN_ROLE, AUDIENCE, ISSUER, make_keys, make_token
 from worker.errors import EXIT_FAILED
@@ -28,6 +32,8 @@ DATA: Final = Path(".registration")
 CATALOGUE: Final = Path(__file__).with_name("catalogue") / "development.yaml"
 TOKEN_TTL_S: Final = 12 * 3600
 _KEY_BYTES: Final = 32
+_PLAIN: Final = ("kafka_security_", "http_tls_", "jwks_url", "jwks_ca_file")
+"""Settings of encryption and of an identity provider, which nothing in this stack has: it is all on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ async def running(
             settings = _settings(environment, port)
             await app.prepare(settings)
             tenant_id = await _catalogue(servers.postgres.url)
-            async with _serving(settings, with_worker=with_worker) as (ports, working):
+            async with _serving(await _at_work(settings), with_worker=with_worker) as (ports, working):
                 yield (
                     Ready(
                         http=f"http://{settings.http_host}:{ports.http}",
@@ -121,14 +127,33 @@ async def _catalogue(database_url: str) -> str:
     return applied.tenant_id
 
 
+@dataclass(frozen=True, slots=True)
+class _AtWork:
+    """The settings of each process, with a login of its own: the environment that is printed is an operator's."""
+
+    ingress: Settings
+    worker: Settings
+
+
+async def _at_work(settings: Settings) -> _AtWork:
+    url = settings.database_url.get_secret_value()
+    ingress_url = await login(url, INGRESS, "development_ingress")
+    worker_url = await login(url, WORKER, "development_worker")
+    return _AtWork(
+        settings.model_copy(update={"database_url": SecretStr(ingress_url)}),
+        settings.model_copy(update={"database_url": SecretStr(worker_url)}),
+    )
+
+
 @asynccontextmanager
-async def _serving(settings: Settings, *, with_worker: bool) -> AsyncIterator[tuple[Ports, asyncio.Task[None]]]:
+async def _serving(settings: _AtWork, *, with_worker: bool) -> AsyncIterator[tuple[Ports, asyncio.Task[None]]]:
     """Run ingress and worker in this loop, under one admin port; at the end both drain."""
     stop, metrics, worker = asyncio.Event(), Metrics(), app.Starting()
     ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
-    parts = [ingress.serve(settings, stop, ready=ports.set_result, metrics=metrics, beside=[worker] if with_worker else [])]
+    beside = [worker] if with_worker else []
+    parts = [ingress.serve(settings.ingress, stop, ready=ports.set_result, metrics=metrics, beside=beside)]
     if with_worker:
-        parts.append(app.consume(settings, stop, metrics, worker.become))
+        parts.append(app.consume(settings.worker, stop, metrics, worker.become))
     working = asyncio.ensure_future(_all_of(parts))
     try:
         waiting: list[asyncio.Future[Any]] = [working, ports]
@@ -149,10 +174,12 @@ async def _all_of(parts: Sequence[Coroutine[None, None, None]]) -> None:
 
 def _environment(bootstrap: str, database_url: str, keys: Path) -> dict[str, str]:
     """Return the settings with which every other command joins this stack."""
+    sealing_keys = _sealing_keys(keys)
     return {
         "REGISTRATION_KAFKA_BOOTSTRAP": bootstrap,
         "REGISTRATION_DATABASE_URL": database_url,
-        "REGISTRATION_SEALING_KEYS": _sealing_keys(keys),
+        "REGISTRATION_SEALING_KEYS": sealing_keys,
+        "REGISTRATION_PUBLISH_KEY": hashlib.sha256(f"publish {sealing_keys}".encode()).hexdigest(),
         "REGISTRATION_JWKS_FILE": str(make_keys(keys)),
         "REGISTRATION_JWT_ISSUER": ISSUER,
         "REGISTRATION_JWT_AUDIENCE": AUDIENCE,
@@ -165,6 +192,7 @@ def _environment(bootstrap: str, database_url: str, keys: Path) -> dict[str, str
 def _settings(environment: Mapping[str, str], port: int | None) -> Settings:
     """Read the settings of the stack's own processes: its servers, whatever else the caller's environment says."""
     own = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
+    own |= {name: field.get_default() for name, field in Settings.model_fields.items() if name.startswith(_PLAIN)}
     own["http_port"] = os.environ.get(f"{PREFIX}HTTP_PORT", "8080") if port is None else str(port)
     settings = load(**own)
     logs.logger().info("settings.read", **settings.printable())

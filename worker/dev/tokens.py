@@ -36,7 +36,7 @@ def make_keys(folder: Path) -> Path:
     if not (jwks.exists() and private.exists()):
         key = generate_private_key(SECP256R1())
         public = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
-        entry = {**public, "kid": f"development-{secrets.token_hex(4)}", "alg": "ES256", "use": "sig"}
+        entry = {**public, "kid": f"development-{secrets.token_hex(4)}", "alg": "ES256", "use": "sig", "development": True}
         _write(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
         _write(jwks, json.dumps({"development": True, "keys": [entry]}, indent=2).encode(), 0o644)
     return jwks

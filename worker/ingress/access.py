@@ -19,6 +19,7 @@ from worker import logs
 from worker.ingress.parts import ANSWER, TRACE, Answer, Parts
 from worker.ingress.problems import ProblemError, response
 from worker.ingress.requests import Trace
+from worker.refusals import REFUSAL, Refusal
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
@@ -28,6 +29,8 @@ TRACE_RANDOM_BYTES: Final = 24
 DRAIN_TIMEOUT_S: Final = 1.0
 DRAIN_FACTOR: Final = 16
 
+_DESCRIPTION: Final = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect"})
+_SCRIPTS: Final = "/static-offline-docs"
 _ALWAYS: Final = ((b"x-content-type-options", b"nosniff"),)
 
 
@@ -66,7 +69,10 @@ class Access:
 
     async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            if REFUSAL in scope:
+                await self._refuse(scope, exchange)
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             scope[ANSWER].code = "client-gone"
         except asyncio.CancelledError:  # the process ends, and its time to drain is over
@@ -80,9 +86,13 @@ class Access:
                 raise
             await self._answer(scope, exchange, "internal-error")
 
-    async def _answer(self, scope: Scope, exchange: _Exchange, code: str) -> None:
+    async def _refuse(self, scope: Scope, exchange: _Exchange) -> None:
+        refusal: Refusal = scope[REFUSAL]
+        await self._answer(scope, exchange, refusal.code, refusal.detail)
+
+    async def _answer(self, scope: Scope, exchange: _Exchange, code: str, detail: str | None = None) -> None:
         scope[ANSWER].code = code
-        answer = response(ProblemError(code), trace_id=scope[TRACE].trace_id, base_url=self._parts.base_url)
+        answer = response(ProblemError(code, detail), trace_id=scope[TRACE].trace_id, base_url=self._parts.base_url)
         await answer(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
@@ -131,9 +141,18 @@ class _Exchange:
         self.status = 0
 
     async def receive(self) -> Message:
-        """Pass on a part of the body."""
+        """
+        Pass on a part of the body.
+
+        Raises:
+            ProblemError: what arrives is no body.
+        """
         message = await self._receive()
         self._is_held_back = False
+        if REFUSAL in self._scope:
+            self._is_read = True
+            refusal: Refusal = self._scope[REFUSAL]
+            raise ProblemError(refusal.code, refusal.detail)
         if message["type"] != "http.request" or not message.get("more_body", False):
             self._is_read = True
         return message
@@ -142,7 +161,8 @@ class _Exchange:
         """Pass on a part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], *_ALWAYS, *self._headers.get(_route(self._scope), ())]
+            of_route = self._headers.get(_route(self._scope), ())
+            message["headers"] = [*message["headers"], *_ALWAYS, *self._scope[ANSWER].headers, *of_route]
             if not self._is_read and not await self._drop_rest():
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
@@ -156,11 +176,15 @@ class _Exchange:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 while not self._is_read and dropped <= self._rest_max_bytes:
                     dropped += len((await self.receive()).get("body", b""))
-        except TimeoutError:
+        except (TimeoutError, ProblemError):
             return False
         return self._is_read
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the route that a request met."""
-    return str(getattr(scope.get("route"), "path", None) or "unmatched")
+    """Return the template of the route that a request met; what FastAPI itself serves has none, and goes by its path."""
+    template = getattr(scope.get("route"), "path", None)
+    if template:
+        return str(template)
+    path: str = scope["path"]
+    return path if path in _DESCRIPTION else _SCRIPTS if path.startswith(f"{_SCRIPTS}/") else "unmatched"

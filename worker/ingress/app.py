@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.errors import TooSlowError, UnavailableError
-from worker.ingress import documents, problems
+from worker.ingress import description, problems
 from worker.ingress.access import Access
 from worker.ingress.parts import Parts, answer_of, trace_of
 from worker.ingress.problems import ProblemError
@@ -27,6 +27,22 @@ DESCRIPTION: Final = (
 _CODES: Final = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
 
 
+def described() -> FastAPI:
+    """Return the application's paths and their description, without what answers."""
+    app = FastAPIOffline(
+        title=TITLE,
+        version=VERSION,
+        description=DESCRIPTION,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # it would send the description to another host
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(router)
+    description.describe(app)
+    return app
+
+
 def create_app(parts: Parts) -> FastAPI:
     """
     Return the application.
@@ -34,23 +50,14 @@ def create_app(parts: Parts) -> FastAPI:
     Args:
         parts: what it is made of; the caller owns and closes them.
     """
-    app = FastAPIOffline(
-        title=TITLE,
-        version=VERSION,
-        description=DESCRIPTION,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-    )
+    app = described()
     app.state.parts = parts
-    app.include_router(router)
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(UnavailableError, _on_unavailable)
     app.add_exception_handler(TooSlowError, _on_unavailable)
     app.add_middleware(Access, parts=parts, headers=headers_by_route(parts.base_url))
-    documents.describe(app)
     return app
 
 

@@ -1,27 +1,22 @@
 """
-What `/openapi.json` says: the models of bodies and answers, their examples, and which problems each call can end with.
+The models of bodies and answers, for `/openapi.json`.
 
-The models describe what `answers.py` builds; a test holds real answers against the generated schemas.
+They describe what `answers.py` builds; tests hold real answers against the generated schemas.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import JsonSchemaMode
 
 from schemas.commands import Address, CategoryFeatureRelation, Contact, Customer, IndividualCustomer, User, required
 from worker.core.decision import Decision
 from worker.core.scales import RiskLevel
-from worker.ingress import examples, problems
+from worker.ingress import examples
 from worker.ingress.problems import KINDS
-
-_REF: Final = "#/components/schemas/{model}"
-_SECURITY: Final = "bearer"
 
 Password: TypeAlias = Annotated[
     StrictStr,
@@ -252,148 +247,3 @@ class Explanation(_Document):
     meaning: str
     advice: str
     retry_after_s: int | None
-
-
-_PARAMETERS: Final = {
-    "X-Tenant-ID": (True, "The tenant, by id or slug; it must be the token's.", {"type": "string"}),
-    "traceparent": (False, "W3C trace context; a trace is begun where there is none.", {"type": "string"}),
-    "Prefer": (
-        False,
-        "`wait=N` waits N seconds (0 to 60) for the outcome; `respond-async` does not wait; both: 202 after N.",
-        {"type": "string", "examples": ["wait=5", "respond-async"]},
-    ),
-    "Idempotency-Key": (
-        False,
-        "1 to 255 visible ASCII characters of your choice, quoted or bare. A retry with the same key gets the first outcome.",
-        {"type": "string", "maxLength": 512, "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]},
-    ),
-    "If-None-Match": (False, "The ETag of an answer that you have.", {"type": "string"}),
-}
-_OF_ALL: Final = ("token-missing", "token-invalid", "not-admin", "tenant-header-missing", "tenant-denied", "internal-error")
-_OF_BODY: Final = ("malformed-json", "validation-failed", "categorization-invalid", "body-too-large", "unsupported-media-type")
-_OF_OUTCOME: Final = ("email-taken", "customer-prohibited", "processing-failed", "kafka-unavailable", "overloaded")
-_OF_KEY: Final = ("idempotency-key-invalid", "idempotency-key-reused", "database-unavailable")
-
-
-def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Return the answers of these codes, by status, each with an example."""
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        kind = KINDS[code]
-        answer = by_status.setdefault(
-            kind.status,
-            {
-                "description": "",
-                "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": {}}},
-            },
-        )
-        answer["description"] = " / ".join(filter(None, (answer["description"], kind.title)))
-        answer["content"][problems.MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": examples.problem(code)}
-    return by_status
-
-
-def _operation(name: str, *headers: str, protected: bool = True, body: type[object] | None = None) -> dict[str, Any]:
-    parameters = [
-        {"name": header, "in": "header", "required": required, "description": text, "schema": schema}
-        for header, (required, text, schema) in _PARAMETERS.items()
-        if header in headers
-    ]
-    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
-    if protected:
-        extra["security"] = [{_SECURITY: []}]
-    if body is not None:
-        content = {"schema": {"$ref": _REF.format(model=body.__name__)}, "examples": {"registration": {"value": examples.REQUEST}}}
-        extra["requestBody"] = {"required": True, "content": {"application/json": content}}
-    return {"operation_id": name, "response_model": None, "openapi_extra": extra}
-
-
-def _answer(model: type[BaseModel], description: str, example: Any = None, **headers: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    named = {name.replace("_", "-"): {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
-    shown = {} if example is None else {"content": {"application/json": {"example": example}}}
-    return {"model": model, "description": description, **shown, **({"headers": named} if named else {})}
-
-
-def _registering(name: str, **headers: str) -> dict[str, Any]:
-    headers = {"Idempotency_Replayed": "`true` where an earlier request with the same key was first.", **headers}
-    return {
-        **_operation(name, "X-Tenant-ID", "Prefer", "Idempotency-Key", "traceparent", body=RegistrationRequest),
-        "status_code": 201,
-        "tags": ["registration"],
-        "responses": {
-            201: _answer(RegisterResponse, "The customer exists.", examples.REGISTERED, Location="The customer.", **headers),
-            202: _answer(
-                PendingResponse, "Taken in; the outcome follows.", examples.PENDING, Location="The registration.", **headers
-            ),
-            **_problems(*_OF_ALL, *_OF_BODY, *_OF_OUTCOME, *_OF_KEY),
-        },
-    }
-
-
-def _reading(name: str, tag: str, answer: dict[str, Any], *codes: str, headers: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {
-        **_operation(name, "X-Tenant-ID", "traceparent", *headers),
-        "tags": [tag],
-        "responses": {200: answer, **_problems(*_OF_ALL, *codes)},
-    }
-
-
-def _reading_hierarchy(name: str) -> dict[str, Any]:
-    answer = _answer(HierarchyResponse, "The active catalogue.", examples.HIERARCHY, ETag="The catalogue's version.")
-    operation = _reading(name, "catalogue", answer, headers=("If-None-Match",))
-    operation["responses"][304] = {"description": "You have this version."}
-    return operation
-
-
-REGISTER: Final = _registering("register")
-REGISTER_ALIAS: Final = {
-    **_registering("registerByFormerPath", Deprecation="Since when (RFC 9745).", Link="The successor."),
-    "deprecated": True,
-}
-HIERARCHY: Final = _reading_hierarchy("readHierarchy")
-HIERARCHY_OF_TENANT: Final = _reading_hierarchy("readHierarchyOfTenant")
-CUSTOMER: Final = _reading(
-    "readCustomer", "customers", _answer(CustomerResponse, "The customer."), "not-found", "database-unavailable"
-)
-REGISTRATION: Final = _reading(
-    "readRegistration",
-    "registration",
-    _answer(RegistrationResponse, "The registration."),
-    "not-found",
-    "database-unavailable",
-)
-PROBLEM: Final = {
-    **_operation("readProblem", protected=False),
-    "tags": ["problems"],
-    "responses": {200: _answer(Explanation, "What it means."), **_problems("not-found", "internal-error")},
-}
-
-
-def describe(app: FastAPI) -> None:
-    """Complete what FastAPI generates: the models it does not see, the security scheme, and no answers of its own."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = generate()
-            components = schema.setdefault("components", {})
-            models: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-                ("request", "validation", TypeAdapter(RegistrationRequest)),
-                ("problem", "serialization", TypeAdapter(Problem)),
-            ]
-            _, extra = TypeAdapter.json_schemas(models, ref_template=_REF)
-            components["schemas"] = {**extra["$defs"], **components.get("schemas", {})}
-            for name in ("HTTPValidationError", "ValidationError"):
-                components["schemas"].pop(name, None)
-            components["securitySchemes"] = {_SECURITY: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
-            for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-                _remove_unsent(operation["responses"])
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
-
-
-def _remove_unsent(responses: dict[str, Any]) -> None:
-    """FastAPI adds an answer 422 of its own to whatever has a parameter; ours are problems."""
-    if problems.MEDIA_TYPE not in responses.get("422", {}).get("content", {problems.MEDIA_TYPE: None}):
-        del responses["422"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from worker.ingress.problems import KINDS, ProblemError, document
+from worker.ingress.problems import KINDS, ProblemError, document, explanation
 
 REGISTRATION_ID: Final = "reg_01k8xq3c9ne6ks4v8w3mhy2gqz"
 CUSTOMER_ID: Final = "cust_01k8xq3c9ne6ks4v8w3mhy2gqz"
 USER_ID: Final = "user_01k8xq3c9nfbts6k9x2pqz4hra"
 PERSON_ID: Final = "pers_01k8xq3c9nexr9d4m7wq3t5yzb"
+TENANT_ID: Final = "7c6f0f52-9d4e-4b1a-8f0e-2a5d9b3c1e47"
 _EMAIL: Final = "marcus.jensen@example.com"
 _PHONE: Final = "+37060012345"
 _PASSWORD: Final = "SecurePass123!"  # noqa: S105 - an example
@@ -87,7 +88,7 @@ REGISTERED: Final[dict[str, Any]] = {
 PENDING: Final[dict[str, Any]] = {"data": {"registrationId": REGISTRATION_ID, "status": "PENDING"}}
 HIERARCHY: Final[dict[str, Any]] = {
     "data": {
-        "tenantId": "3f2b8c1e-7a54-4d0b-9c86-1e5f0a9d2b47",
+        "tenantId": TENANT_ID,
         "tenantName": "Example Bank",
         "categories": {
             "MEDIUM_RISK_INDIVIDUAL": {
@@ -129,3 +130,96 @@ def problem(code: str) -> dict[str, Any]:
     """Return a problem of that code, as a caller may meet it."""
     members = _MEMBERS.get(code, {}) if code in KINDS else {}
     return document(ProblemError(code, members=members), trace_id=_TRACE_ID, base_url="")
+
+
+DECISION: Final[dict[str, Any]] = {
+    "riskLevel": "MEDIUM",
+    "riskScore": 55,
+    "features": [
+        {
+            "code": "MEDIUM_RISK_PROFILE",
+            "enabled": True,
+            "parameters": {
+                "monthlyLimit": {"requested": "20000", "effective": "20000"},
+                "pep": {"requested": "false", "effective": "false"},
+                "riskLevel": {"requested": "MEDIUM", "effective": "MEDIUM"},
+                "riskScore": {"requested": "55", "effective": "55"},
+                "sanctionsCheck": {"requested": "STANDARD", "effective": "STANDARD"},
+            },
+        }
+    ],
+    "dueDiligence": "STANDARD",
+    "sanctionsScreening": "STANDARD",
+    "monitoring": "MONTHLY",
+    "nextReviewOn": "2029-01-01",
+    "seniorApproval": False,
+    "verificationLevel": "STANDARD",
+    "verificationChecks": ["GOVERNMENT_ID", "PROOF_OF_ADDRESS"],
+    "consents": [
+        {"code": "TERMS_AND_CONDITIONS", "documentVersion": "2026-01"},
+        {"code": "PRIVACY_POLICY", "documentVersion": "2026-01"},
+        {"code": "DATA_PROCESSING", "documentVersion": "2025-07"},
+    ],
+    "limits": {"currency": "EUR", "day": 5000, "month": 20000, "transaction": 2500},
+    "activationBlockers": [
+        "PLACE_OF_BIRTH",
+        "NATIONALITIES",
+        "EMAIL_CONFIRMATION",
+        "PHONE_CONFIRMATION",
+        "CONSENT_TERMS_AND_CONDITIONS",
+        "CONSENT_PRIVACY_POLICY",
+        "CONSENT_DATA_PROCESSING",
+        "CHECK_GOVERNMENT_ID",
+        "CHECK_PROOF_OF_ADDRESS",
+        "SANCTIONS_SCREENING",
+    ],
+    "catalogueVersion": 1,
+    "automated": True,
+    "humanReview": True,
+    "explanation": [
+        {"factor": "CATEGORY", "points": 40, "rule": "R-1", "input": "categorization"},
+        {"factor": "CLAIMED_SCORE", "points": 15, "rule": "R-7", "input": "MEDIUM_RISK_PROFILE.riskScore"},
+        {"factor": "CLAIMED_MONTH_LIMIT", "points": 0, "rule": "R-11", "input": "MEDIUM_RISK_PROFILE.monthlyLimit"},
+    ],
+}
+"""Of `REQUEST`, a test says."""
+_INDIVIDUAL: Final = REQUEST["individualCustomer"]
+CUSTOMER: Final[dict[str, Any]] = {
+    "data": {
+        "id": CUSTOMER_ID,
+        "userId": USER_ID,
+        "personId": PERSON_ID,
+        "registrationId": REGISTRATION_ID,
+        "status": "PENDING_ACTIVATION",
+        "registeredAt": "2026-01-01T00:00:00.000Z",
+        "person": {
+            "id": PERSON_ID,
+            "customerName": "Marcus Jensen",
+            **_INDIVIDUAL["person"],
+            "phone": _PHONE,
+            "nationalities": ["LT"],
+        },
+        "user": {
+            "id": USER_ID,
+            "username": _EMAIL,
+            "status": "PENDING_ACTIVATION",
+            "roles": ["ACCOUNT_OWNER", "USER"],
+            "isActive": False,
+            "requiresPasswordChange": False,
+            "twoFactorEnabled": False,
+        },
+        "categorization": {
+            "categoryId": "MEDIUM_RISK_INDIVIDUAL",
+            "categoryReferences": [_CATEGORY["id"]],
+            "categoryFeatureRelations": _INDIVIDUAL["categorization"]["categoryFeatureRelations"],
+        },
+        "decision": DECISION,
+    }
+}
+REGISTRATIONS: Final[tuple[dict[str, Any], ...]] = (
+    {"data": {"registrationId": REGISTRATION_ID, **REGISTERED["data"]}},
+    {"data": {"registrationId": REGISTRATION_ID, "status": "PENDING", "ageS": 3}},
+    {"data": {"registrationId": REGISTRATION_ID, "status": "REJECTED", "problem": problem("customer-prohibited")}},
+    {"data": {"registrationId": REGISTRATION_ID, "status": "FAILED", "problem": problem("processing-failed")}},
+)
+EXPLANATION: Final = explanation("too-many-requests", base_url="")

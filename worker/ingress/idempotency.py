@@ -19,6 +19,10 @@ from worker.ingress.problems import ProblemError
 from worker.kafka import Sent
 
 KEY_MAX: Final = 255
+KEY_LENGTH_MAX: Final = 2 + 2 * KEY_MAX
+"""Of the header: quoted, with each character escaped."""
+KEY_PATTERN: Final = rf'^(?:[!#-~][!-~]{{0,{KEY_MAX - 1}}}|"(?:[!#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}")$'
+"""What of the header is a key, for the API's description; a test holds it against `key_of`."""
 
 _BARE: Final = re.compile(rf"[\x21-\x7e]{{1,{KEY_MAX}}}")
 _QUOTED: Final = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')

@@ -8,9 +8,13 @@ from typing import Final
 
 from starlette.requests import Request
 
+from worker import logs
 from worker.config import Settings
 from worker.ingress.idempotency import Joins
+from worker.ingress.keys import Keys
+from worker.ingress.limits import RateLimit
 from worker.ingress.passwords import Hasher
+from worker.ingress.reading import Reader
 from worker.ingress.requests import Trace
 from worker.ingress.tenants import Tenants
 from worker.ingress.tokens import Tokens
@@ -36,11 +40,14 @@ class Parts:
     hasher: Hasher
     waiting: Waiting
     joins: Joins = field(default_factory=Joins)
+    reader: Reader = field(default_factory=Reader)
+    rate: RateLimit = field(init=False)
     health: IngressHealth = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin as ready as the parts are."""
-        self.health = IngressHealth(self.tenants)
+        self.health = IngressHealth(self.tenants, self.tokens.keys)
+        self.rate = RateLimit(self.settings.rate_requests, self.settings.rate_window_s)
 
     @property
     def base_url(self) -> str:
@@ -51,15 +58,23 @@ class Parts:
 class IngressHealth:
     """Whether registrations can be taken in now."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: Tenants, keys: Keys) -> None:
         self._tenants = tenants
+        self._keys = keys
         self.kafka_answers = False
         self.kafka_tried = asyncio.Event()
         self.is_stopping = False
+        self._is_broken = False
+
+    def has_ended(self, task: asyncio.Task[None]) -> None:
+        """Take note that something which runs for ever does not: a bug of ours, unless the process ends."""
+        if not task.cancelled():
+            self._is_broken = True
+            logs.logger().error("ingress.broken", exc_info=task.exception())
 
     def alive(self) -> bool:
-        """Always: an event loop that answers is alive, and whatever is down comes back without us."""
-        return True
+        """Whether what keeps things fresh runs: an event loop that answers is alive, and whatever is down comes back without us."""
+        return not self._is_broken
 
     def reasons(self) -> list[str]:
         """Why no traffic should come here now."""
@@ -68,15 +83,16 @@ class IngressHealth:
             "kafka does not acknowledge": not self.kafka_answers,
             "database does not answer": not self._tenants.database_answers,
         }
-        return [reason for reason, holds in said.items() if holds]
+        return [*(reason for reason, holds in said.items() if holds), *self._keys.reasons()]
 
 
 @dataclass(slots=True)
 class Answer:
-    """What the access log says of an answer beside its status."""
+    """What the access log says of an answer beside its status, and more headers of it."""
 
     code: str = ""
     registration_id: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def parts_of(request: Request) -> Parts:

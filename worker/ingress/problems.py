@@ -46,10 +46,10 @@ class Kind:
 KINDS: Final[Mapping[str, Kind]] = {
     "malformed-json": Kind(
         400,
-        "The body is not JSON",
+        "The request is not well-formed",
         "The body is not one JSON value in UTF-8: a syntax error, a member that stands twice in one object, NaN or a number "
-        "out of range, nesting deeper than 32 levels, or a body that did not arrive.",
-        "Send the body again as RFC 8259 has it; a JSON library does this by itself.",
+        "out of range, nesting deeper than 32 levels. Or the request did not arrive in time, or is not HTTP.",
+        "Send it again as RFC 8259 has it, over HTTP as RFC 9112 has it; libraries do both by themselves.",
     ),
     "validation-failed": Kind(
         400,
@@ -122,9 +122,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "body-too-large": Kind(
         413,
-        "The body is too large",
-        "The body is larger than a registration may be.",
-        "Send only what the schema in /openapi.json has.",
+        "The request is too large",
+        "The body is larger than a registration may be, or the headers or the path are larger than any call needs.",
+        "Send only what the schema in /openapi.json has, and fewer or shorter headers.",
     ),
     "unsupported-media-type": Kind(
         415,
@@ -147,8 +147,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "too-many-requests": Kind(
         429,
         "Too many requests",
-        "Your tenant sends more than it may.",
-        "Wait as long as Retry-After says, then send more slowly.",
+        "You send more than one caller may: RateLimit-Policy says how many requests, and in how many seconds.",
+        "Wait as long as Retry-After says, then send more slowly; RateLimit says with each answer what is left.",
         retry_after_s=1,
     ),
     "internal-error": Kind(
@@ -181,7 +181,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "overloaded": Kind(
         503,
         "Too much to do",
-        "More registrations arrive than can be taken in; this one was not.",
+        "More arrives than can be taken in; this was not.",
         "Repeat after Retry-After.",
         retry_after_s=1,
     ),

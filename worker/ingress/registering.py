@@ -25,10 +25,12 @@ from worker.core.catalogue import Catalogue
 from worker.core.shape import read_customer
 from worker.errors import TooSlowError, UnavailableError
 from worker.ingress import answers, commands, passwords
+from worker.ingress.admission import admitted
 from worker.ingress.idempotency import key_of
 from worker.ingress.parts import Parts, answer_of, parts_of, trace_of
 from worker.ingress.problems import ProblemError
-from worker.ingress.requests import Json, Preference, body_of, canonical, parse, preference, without_passwords
+from worker.ingress.reading import Read
+from worker.ingress.requests import Preference, body_of, preference
 from worker.ingress.tokens import Caller
 from worker.ingress.waiting import COMPLETE, FAILED, Outcome, look_up
 from worker.kafka import OutMessage, Sent, UnacknowledgedError
@@ -60,14 +62,6 @@ class _Registration:
     is_keyed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """A body as it was sent, and without its passwords."""
-
-    document: Json
-    bare: Json
-
-
 async def register(request: Request) -> Response:
     """
     Take a registration in, and answer with its outcome where it comes in time.
@@ -76,28 +70,25 @@ async def register(request: Request) -> Response:
         ProblemError: the caller's fault, ours, or the registration's refusal.
     """
     parts = parts_of(request)
-    caller = parts.tokens.caller(request)
-    tenant = parts.tenants.of(caller, request.headers.getlist("x-tenant-id"))
-    # Here a rate limit by tenant has its place: after we know who calls, before the body is read.
+    caller, tenant = admitted(request)
     prefers = preference(request.headers.getlist("prefer"), parts.settings.ingress_wait_s)
     key = key_of(request.headers.getlist("idempotency-key"))
-    document = parse(await body_of(request, parts.settings.body_max_bytes))
-    bare = without_passwords(document)
-    registration = _registration(parts, tenant.tenant_id, caller.subject, key, canonical(bare))
+    body = await parts.reader.read(await body_of(request, parts.settings.body_max_bytes, parts.settings.body_timeout_s))
+    registration = _registration(parts, tenant.tenant_id, caller.subject, key, body.canonical)
     running = (registration.registration_id, registration.fingerprint)
     if (joined := await parts.joins.joined(running)) is not None:
         return _answer(parts, registration, prefers, await _outcome(parts, registration, joined, prefers), is_replayed=True)
     async with parts.joins.leading(running) as where:
         if registration.is_keyed and (first := await _first_outcome(parts, registration)) is not None:
             return _answer(parts, registration, prefers, first, is_replayed=True)
-        sent = await _take_in(request, caller, tenant, registration, _Body(document, bare))
+        sent = await _take_in(request, caller, tenant, registration, body)
         where.set_result(sent)
         outcome = await _outcome(parts, registration, sent, prefers)
     is_replayed = outcome is not None and outcome.command != (COMMANDS_TOPIC, sent.partition, sent.offset)
     return _answer(parts, registration, prefers, outcome, is_replayed=is_replayed)
 
 
-async def _take_in(request: Request, caller: Caller, tenant: Versions, registration: _Registration, body: _Body) -> Sent:
+async def _take_in(request: Request, caller: Caller, tenant: Versions, registration: _Registration, body: Read) -> Sent:
     """
     Check a registration, hash its password, and hand it to Kafka; return where it is.
 
@@ -148,7 +139,7 @@ async def _first_outcome(parts: Parts, registration: _Registration) -> Outcome |
     return next((outcome for outcome in found if outcome.status != FAILED), None)
 
 
-def _checked(body: _Body, tenant: Versions, now: datetime) -> tuple[Customer, Checked, str]:
+def _checked(body: Read, tenant: Versions, now: datetime) -> tuple[Customer, Checked, str]:
     """
     Check the whole body, passwords too.
 

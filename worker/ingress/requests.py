@@ -23,7 +23,6 @@ Json: TypeAlias = Any
 """What JSON holds: None, bool, int, float, str, lists and dicts of these."""
 
 DEPTH_MAX: Final = 32
-BODY_TIMEOUT_S: Final = 10.0
 WAIT_MAX_S: Final = 60
 PASSWORD_NAMES: Final = frozenset({"password", "matchingPassword"})
 
@@ -86,10 +85,13 @@ def preference(values: Sequence[str], default_s: float) -> Preference:
     return Preference(default_s if wait_s is None else wait_s, ", ".join(applied))
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
+async def body_of(request: Request, max_bytes: int, timeout_s: float) -> bytes:
     """
     Read a request's body.
 
+    Args:
+        max_bytes: that it may have, whatever it declares.
+        timeout_s: within which it arrives.
     Raises:
         ProblemError: `body-too-large`, `unsupported-media-type`, or `malformed-json` where it does not arrive.
     """
@@ -98,13 +100,13 @@ async def body_of(request: Request, max_bytes: int) -> bytes:
         raise ProblemError("body-too-large", _too_large(max_bytes))
     parts = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             async for part in request.stream():
                 parts += part
                 if len(parts) > max_bytes:
                     raise ProblemError("body-too-large", _too_large(max_bytes))
     except TimeoutError:
-        raise ProblemError("malformed-json", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+        raise ProblemError("malformed-json", f"The body did not arrive within {timeout_s:g} s.") from None
     _check_media_type(request)
     return bytes(parts)
 

@@ -13,7 +13,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from worker.catalogues import Versions
 from worker.core import ids
-from worker.ingress import answers, documents, problems
+from worker.ingress import answers, description, problems
+from worker.ingress.admission import admitted
 from worker.ingress.answers import API, CUSTOMERS, REGISTRATIONS
 from worker.ingress.parts import answer_of, parts_of, trace_of
 from worker.ingress.problems import KINDS, ProblemError
@@ -38,26 +39,26 @@ def headers_by_route(base_url: str) -> dict[str, tuple[tuple[bytes, bytes], ...]
     return {REGISTER_ALIAS: ((b"deprecation", DEPRECATED_AT.encode()), (b"link", link.encode()))}
 
 
-@router.post(REGISTER, **documents.REGISTER)
+@router.post(REGISTER, **description.REGISTER)
 async def register_customer(request: Request) -> Response:
     """Register a private customer, and wait for the outcome."""
     return await register(request)
 
 
-@router.post(REGISTER_ALIAS, **documents.REGISTER_ALIAS)
+@router.post(REGISTER_ALIAS, **description.REGISTER_ALIAS)
 async def register_customer_alias(request: Request) -> Response:
     """Register a private customer by the former path; it does the same."""
     return await register(request)
 
 
-@router.get(HIERARCHY, **documents.HIERARCHY)
+@router.get(HIERARCHY, **description.HIERARCHY)
 async def hierarchy(request: Request) -> Response:
     """Read the categories that your tenant may choose from, with the keys that each feature takes."""
     return _hierarchy(request, _tenant(request))
 
 
-@router.get(HIERARCHY + "/{tenantId}", **documents.HIERARCHY_OF_TENANT)
-async def hierarchy_of_tenant(request: Request, tenantId: str) -> Response:  # noqa: N803 - the path's own name
+@router.get(HIERARCHY + "/{tenantId}", **description.HIERARCHY_OF_TENANT)
+async def hierarchy_of_tenant(request: Request, tenantId: description.TenantId) -> Response:  # noqa: N803 - the path's own name
     """Read the same, with the tenant in the path; it must be yours."""
     return _hierarchy(request, _tenant(request, tenantId))
 
@@ -71,8 +72,8 @@ def _hierarchy(request: Request, tenant: Versions) -> Response:
     return JSONResponse({"data": answers.hierarchy(catalogue)}, headers=headers)
 
 
-@router.get(CUSTOMERS + "/{customerId}", **documents.CUSTOMER)
-async def customer(request: Request, customerId: str) -> Response:  # noqa: N803 - the path's own name
+@router.get(CUSTOMERS + "/{customerId}", **description.CUSTOMER)
+async def customer(request: Request, customerId: description.CustomerId) -> Response:  # noqa: N803 - the path's own name
     """Read a customer of your tenant, with the decision and its explanation."""
     tenant = _tenant(request)
     if not customerId.isprintable():
@@ -82,14 +83,14 @@ async def customer(request: Request, customerId: str) -> Response:  # noqa: N803
         row = await connection.fetchrow(statement("customer"), tenant.tenant_id, customerId)
         return None if row is None else dict(row)
 
-    row = await parts_of(request).database.run(read)
+    row = await parts_of(request).database.read_as(tenant.tenant_id, read)
     if row is None:
         raise ProblemError("not-found")
     return JSONResponse({"data": answers.customer(row)}, headers=NO_STORE)
 
 
-@router.get(REGISTRATIONS + "/{registrationId}", **documents.REGISTRATION)
-async def registration(request: Request, registrationId: str) -> Response:  # noqa: N803 - the path's own name
+@router.get(REGISTRATIONS + "/{registrationId}", **description.REGISTRATION)
+async def registration(request: Request, registrationId: description.RegistrationId) -> Response:  # noqa: N803 - the path's own name
     """Read what became of a registration."""
     tenant = _tenant(request)
     uuid = ids.registration_uuid(registrationId)
@@ -118,8 +119,8 @@ def _outcome(request: Request, outcome: Outcome, uuid: bytes) -> dict[str, Any]:
     return about | {"problem": problem}
 
 
-@router.get(problems.PATH + "/{code}", **documents.PROBLEM)
-async def problem(request: Request, code: str) -> Response:
+@router.get(problems.PATH + "/{code}", **description.PROBLEM)
+async def problem(request: Request, code: description.ProblemCode) -> Response:
     """Read what a problem means and what you can do: a page for a browser, JSON for a program."""
     if code not in KINDS:
         raise ProblemError("not-found")
@@ -131,5 +132,5 @@ async def problem(request: Request, code: str) -> Response:
 
 def _tenant(request: Request, in_path: str | None = None) -> Versions:
     """Authenticate, and return the tenant that the call is for."""
-    parts = parts_of(request)
-    return parts.tenants.of(parts.tokens.caller(request), request.headers.getlist("x-tenant-id"), in_path)
+    _, tenant = admitted(request, in_path)
+    return tenant

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from worker import logs
 from worker.catalogues import Rules, Versions
-from worker.errors import TooSlowError, UnavailableError
+from worker.errors import DeniedError, TooSlowError, UnavailableError
 from worker.ingress.commands import Secrets
 from worker.ingress.problems import ProblemError
 from worker.ingress.tokens import Caller
@@ -33,6 +34,7 @@ class Tenants:
         self._metrics = metrics
         self._secrets: Secrets | None = None
         self._failures = 0
+        self._denied: str | None = None
         self.tried = asyncio.Event()
 
     @property
@@ -58,8 +60,12 @@ class Tenants:
             await self._rules.refresh()
             if self._secrets is None:
                 self._secrets = await self._database.run(_read_secrets)
-            self._failures = 0
-        except (UnavailableError, TooSlowError):
+            self._failures, self._denied = 0, None
+        except (UnavailableError, TooSlowError, DeniedError) as error:
+            reason = str(error) if isinstance(error, DeniedError) else None
+            if reason not in {None, self._denied}:
+                logs.logger().error("database.denied", reason=reason)
+            self._denied = reason
             self._failures += 1
             self._metrics.catalogue_read_failures.inc()
         self.tried.set()
@@ -96,5 +102,8 @@ class Tenants:
 
 
 async def _read_secrets(connection: Connection) -> Secrets:
+    """Read the secrets; this happens once, so here we also say where nothing but our own statements keeps tenants apart."""
+    if not await connection.fetchval(statement("row_security")):
+        logs.logger().warning("tenants.unguarded")
     rows = await connection.fetch(statement("ingress_keys"))
     return Secrets.of({row["name"]: row["value"] for row in rows})

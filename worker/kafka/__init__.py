@@ -15,6 +15,7 @@ from worker.kafka.records import (
     bounded,
     size_bytes,
 )
+from worker.kafka.security import PLAINTEXT, Security, security_of
 from worker.kafka.topics import create_topics, topic_settings
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "DEAD_LETTER_MAX_BYTES",
     "LOG_APPEND_TIME",
     "MESSAGE_MAX_BYTES",
+    "PLAINTEXT",
     "Assignments",
     "Member",
     "Membership",
@@ -30,10 +32,12 @@ __all__ = [
     "Producer",
     "Reader",
     "Record",
+    "Security",
     "Sent",
     "UnacknowledgedError",
     "bounded",
     "create_topics",
+    "security_of",
     "size_bytes",
     "topic_settings",
 ]

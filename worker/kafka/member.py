@@ -17,6 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalGenerationError, IllegalSt
 from worker.errors import LostPartitionError, RejoinError, UnavailableError
 from worker.kafka.lenient import read_leniently
 from worker.kafka.records import CALL_TIMEOUT_S, CLIENT_ERRORS, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
+from worker.kafka.security import PLAINTEXT, Security
 
 _DAY_MS: Final = 86_400_000
 
@@ -61,6 +62,7 @@ class Membership:
     rebalance_timeout_s: float
     metadata_max_age_s: float
     fetch_max_wait_s: float = 0.5
+    security: Security = PLAINTEXT
 
 
 class Member:
@@ -82,6 +84,7 @@ class Member:
             metadata_max_age_ms=int(how.metadata_max_age_s * 1000),
             max_partition_fetch_bytes=MESSAGE_MAX_BYTES,
             fetch_max_wait_ms=int(how.fetch_max_wait_s * 1000),
+            **how.security.arguments(),
         )
         self._owner = owner
 

@@ -25,6 +25,7 @@ from worker.kafka.records import (
     bounded,
     stop_client,
 )
+from worker.kafka.security import PLAINTEXT, Security
 
 
 class UnacknowledgedError(UnavailableError):
@@ -50,8 +51,9 @@ class Producer:
     another; whoever sent must send again what was not acknowledged.
     """
 
-    def __init__(self, bootstrap: str, *, timeout_s: float, client_id: str) -> None:
+    def __init__(self, bootstrap: str, *, timeout_s: float, client_id: str, security: Security = PLAINTEXT) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._timeout_s = timeout_s
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
@@ -126,6 +128,7 @@ class Producer:
                     max_request_size=DEAD_LETTER_MAX_BYTES,
                     request_timeout_ms=int(self._timeout_s * 1000),
                     retry_backoff_ms=50,
+                    **self._security.arguments(),
                 )
                 try:
                     await bounded(producer.start(), self._timeout_s, "connect")

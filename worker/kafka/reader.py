@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from worker.errors import UnavailableError
 from worker.kafka.lenient import read_leniently
 from worker.kafka.records import CALL_TIMEOUT_S, MESSAGE_MAX_BYTES, Partition, Record, bounded, stop_client
+from worker.kafka.security import PLAINTEXT, Security
 
 READ_RECORDS: Final = 1000
 
@@ -24,7 +25,7 @@ class Reader:
     Only committed records are read. Memory holds one fetch: of one partition (`read`), or of each (`follow`).
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+    def __init__(self, bootstrap: str, *, client_id: str, security: Security = PLAINTEXT) -> None:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             client_id=client_id,
@@ -34,6 +35,7 @@ class Reader:
             max_partition_fetch_bytes=MESSAGE_MAX_BYTES,
             fetch_max_bytes=8 * MESSAGE_MAX_BYTES,
             fetch_max_wait_ms=20,  # whatever is asked next of the same broker waits that long
+            **security.arguments(),
         )
 
     async def __aenter__(self) -> Self:

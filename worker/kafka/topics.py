@@ -12,6 +12,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from worker import logs
 from worker.errors import UnavailableError
 from worker.kafka.records import CALL_TIMEOUT_S, DEAD_LETTER_MAX_BYTES, MESSAGE_MAX_BYTES, STOP_TIMEOUT_S, bounded
+from worker.kafka.security import PLAINTEXT, Security
 
 _DAY_MS: Final = 86_400_000
 _REPLICAS_THAT_MAY_LOSE_ONE: Final = 3
@@ -34,7 +35,9 @@ def topic_settings(name_retention_days: Mapping[str, int], replicas: int) -> dic
     }
 
 
-async def create_topics(bootstrap: str, topics: Mapping[str, dict[str, str]], *, partitions: int, replicas: int) -> list[str]:
+async def create_topics(
+    bootstrap: str, topics: Mapping[str, dict[str, str]], *, partitions: int, replicas: int, security: Security = PLAINTEXT
+) -> list[str]:
     """
     Make the topics that are missing; those that exist are left as they are.
 
@@ -43,7 +46,7 @@ async def create_topics(bootstrap: str, topics: Mapping[str, dict[str, str]], *,
     Raises:
         UnavailableError: Kafka does not answer, or refuses.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(CALL_TIMEOUT_S * 1000))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(CALL_TIMEOUT_S * 1000), **security.arguments())
     try:
         await bounded(admin.start(), CALL_TIMEOUT_S, "connect")
         wanted = [NewTopic(name, partitions, replicas, topic_configs=config) for name, config in topics.items()]

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from schemas.commands import COMMANDS_TOPIC
 from worker.config import Settings
-from worker.kafka import Partition, Reader
+from worker.kafka import Partition, Reader, security_of
 from worker.operate.session import Session, session
 
 
@@ -78,7 +78,7 @@ async def partitions(settings: Settings) -> list[PartitionState]:
     """
     async with (
         session(settings.database_url.get_secret_value(), "registration-partitions") as opened,
-        Reader(settings.kafka_bootstrap, client_id="registration-partitions") as reader,
+        Reader(settings.kafka_bootstrap, client_id="registration-partitions", security=security_of(settings)) as reader,
     ):
         return await _states(opened, reader)
 
@@ -98,7 +98,7 @@ async def resume(settings: Settings, partition: int | None = None, *, from_log_s
     """
     async with (
         session(settings.database_url.get_secret_value(), "registration-partitions") as opened,
-        Reader(settings.kafka_bootstrap, client_id="registration-partitions") as reader,
+        Reader(settings.kafka_bootstrap, client_id="registration-partitions", security=security_of(settings)) as reader,
     ):
         wanted = [state for state in await _states(opened, reader) if partition in (None, state.partition)]
         if not wanted and partition is not None:
@@ -120,7 +120,7 @@ async def skip(settings: Settings, partition: int, offset: int) -> Ordered:
     """
     async with (
         session(settings.database_url.get_secret_value(), "registration-partitions") as opened,
-        Reader(settings.kafka_bootstrap, client_id="registration-partitions") as reader,
+        Reader(settings.kafka_bootstrap, client_id="registration-partitions", security=security_of(settings)) as reader,
     ):
         state = next((each for each in await _states(opened, reader) if each.partition == partition), None)
         if state is None or state.next_offset is None:

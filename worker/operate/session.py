@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from worker.errors import TooSlowError, UnavailableError
-from worker.postgres import CLOSE_TIMEOUT_S, classify, connect, statement
+from worker.postgres import CLOSE_TIMEOUT_S, PrivilegeError, classify, connect, denied, statement
 
 T = TypeVar("T")
 Row: TypeAlias = Any
@@ -38,6 +38,7 @@ class Session:
         Raises:
             UnavailableError: no answer in time, or see `worker.postgres.classify`.
             UnstorableError: the database refuses a value.
+            DeniedError: the role lacks a right.
         """
         found: list[Row] = await self._bounded(self._connection.fetch(statement(name), *parameters))
         return found
@@ -85,6 +86,8 @@ class Session:
             raise UnavailableError("database", f"no answer in {self._timeout_s:g} s")
         try:
             return task.result()
+        except PrivilegeError as error:
+            raise denied(error, self._connection) from None
         except Exception as error:
             meaning = classify(error)
             if meaning is None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from schemas.base import header
 from schemas.events import EVENTS_TOPIC, CustomerRegistered, Event, UnknownEventError, parse_event
 from worker.config import Settings
-from worker.kafka import Reader, Record
+from worker.kafka import Reader, Record, security_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RISK_STYLES: Final = {"LOW": "green", "MEDIUM": "yellow", "HIGH": "red", "CRITICAL": "bold red"}
@@ -56,8 +56,9 @@ async def tail(settings: Settings, stop: asyncio.Event, *, from_start: bool = Fa
         from_start: begin with the oldest event that is kept, not with the next one.
     Raises:
         UnavailableError: Kafka does not answer.
+        ConfigurationError: a file for TLS is not as it should be.
     """
-    async with Reader(settings.kafka_bootstrap, client_id="registration-tail") as reader:
+    async with Reader(settings.kafka_bootstrap, client_id="registration-tail", security=security_of(settings)) as reader:
         async for record in reader.follow(EVENTS_TOPIC, stop, from_start=from_start):
             yield _seen(record)
 

@@ -20,7 +20,7 @@ from schemas.commands import COMMANDS_TOPIC
 from worker.config import Settings
 from worker.core import ids
 from worker.errors import UnavailableError
-from worker.kafka import Reader
+from worker.kafka import Reader, security_of
 from worker.operate import verify_messages as messages
 from worker.operate.decisions import Catalogues, decide_again, is_as_stored
 from worker.operate.session import Row, Session, collecting_seldom, session
@@ -53,7 +53,7 @@ async def verify(
         sample: how many customers, chosen at random, are decided again.
     Raises:
         UnavailableError: a server does not answer.
-        ConfigurationError: a sealing key is malformed.
+        ConfigurationError: a sealing key is malformed, or a file for TLS.
     """
     started = time.monotonic()
     counts, findings = Counts(), Findings()
@@ -62,7 +62,7 @@ async def verify(
     url = settings.database_url.get_secret_value()
     async with (
         session(url, "registration-verify", _SETTINGS, timeout_s=STATEMENT_TIMEOUT_S) as opened,
-        Reader(settings.kafka_bootstrap, client_id="registration-verify") as reader,
+        Reader(settings.kafka_bootstrap, client_id="registration-verify", security=security_of(settings)) as reader,
     ):
         parts = Parts(opened, reader, sealer, counts, findings, progress or _silent)
         with collecting_seldom():

@@ -34,6 +34,7 @@ Fault: TypeAlias = tuple[str, str]
 """A rule of `verify_report`, and what is wrong."""
 
 _PASSWORDS: Final = frozenset({"password", "matchingPassword"})
+_PASSWORD_IN_QUOTES: Final = re.compile(rb"""(["'])(password|matchingPassword)\1""")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ALWAYS: Final = {
     "ce_specversion": SPEC_VERSION.encode(),
@@ -95,22 +96,29 @@ NOTHING: Final = digest(None, None, ())
 """Of a record that carried a password: its dead letter holds coordinates only."""
 
 
+def holds_password(record: Record) -> bool:
+    """Say whether a record carries a password: in its value, its key or a header."""
+    names, contents = {name for name, _ in record.headers}, [content for _, content in record.headers]
+    return not _PASSWORDS.isdisjoint(names) or any(map(carries_password, (record.value, record.key, *contents)))
+
+
 def carries_password(value: bytes | None) -> bool:
     """
     Say whether a value holds a member that is named like a password, at any depth.
 
-    Source: README, Topics: exactly `password` or `matchingPassword`; in bytes that are not JSON, either name in quotes.
+    Source: README, Publish to it: exactly `password` or `matchingPassword`; in bytes that are not JSON, either name in quotes,
+    double or single, with or without escapes.
     """
     if value is None:
         return False
     plain = value.replace(b"\0", b"") if b"\0" in value else value  # UTF-16 and UTF-32 too
-    quoted = b'"password"' in plain or b'"matchingPassword"' in plain
-    if not quoted and b"\\u" not in plain:
+    if _PASSWORD_IN_QUOTES.search(plain) is None and b"\\u" not in plain:
         return False
     try:
         return _names_password(json.loads(value, parse_int=_no_number))
     except ValueError:
-        return quoted
+        spelled = re.sub(rb"\\u00([2-7][0-9A-Fa-f])", lambda found: bytes([int(found[1], 16)]), plain)
+        return _PASSWORD_IN_QUOTES.search(spelled) is not None
     except RecursionError:
         return True  # nested too deep to be read: what may hold one is treated as if it did
 

@@ -135,7 +135,7 @@ async def read_commands(parts: Parts, done: Bounds) -> None:
 
 
 def _look_at_command(parts: Parts, record: Record) -> None:
-    if messages.carries_password(record.value):
+    if messages.holds_password(record):
         if messages.of_our_ingress(record):
             at = messages.coordinates(record.topic, record.partition, record.offset)
             parts.findings.add("password.plaintext", at, "in a command of our own ingress")
@@ -186,7 +186,7 @@ async def _compare_letters(parts: Parts, records: Mapping[int, Record], dead: Se
         on_topic.setdefault(row["offset"], set()).add(row["digest"])
     for record, row in zip(mine, dead, strict=True):
         at = messages.coordinates(record.topic, record.partition, record.offset)
-        secret = messages.carries_password(record.value)
+        secret = messages.holds_password(record)
         expected = messages.NOTHING if secret else messages.digest(record.key, record.value, record.headers)
         if on_topic.get(record.offset, {expected}) != {expected}:
             parts.findings.add("letter.differs", at, "on the dead-letter topic")
