@@ -437,8 +437,8 @@ async def forget_an_event(damage: Damage) -> None:
     mine = commands.registration_id()
     command = await damage.command_of(damage.stage.person(4))
     await damage.stage.rows(
-        "INSERT INTO registrations (registration_id, tenant_id, status, code, command_topic, command_partition, command_offset,"
-        " decided_at) VALUES ($1, $2, 'REJECTED', 'validation-failed', $3, $4, $5, $6)",
+        "INSERT INTO registrations (registration_id, tenant_id, status, code, catalogue_version, command_topic, command_partition,"
+        " command_offset, decided_at) VALUES ($1, $2, 'REJECTED', 'validation-failed', 1, $3, $4, $5, $6)",
         mine, TENANT_ID, COMMANDS_TOPIC, command["p"], command["o"], command["decided_at"],
     )  # fmt: skip
     await damage.stage.rows(

@@ -27,7 +27,7 @@ from worker.ingress.commands import COMMAND, partition_key
 from worker.ingress.problems import ProblemError
 from worker.ingress.requests import PASSWORD_NAMES, parse, without_passwords
 from worker.kafka import MESSAGE_MAX_BYTES, OutMessage
-from worker.registration import acceptable_hash
+from worker.registration import acceptable_hash, carries_password
 
 STDIN: Final = "-"
 SOURCE: Final = "/upstream"
@@ -82,12 +82,14 @@ class Publisher:
             raise RefusedLineError(("", error.code)) from None
         if not isinstance(document, dict):
             raise RefusedLineError(("", "type.unexpected"))
-        return self._command(document) if "customer" in document else self._registration(document)
+        if "customer" not in document:
+            return self._registration(document)
+        if carries_password(text):
+            raise RefusedLineError(*((pointer, "password.plaintext") for pointer in _passwords_in(document)))
+        return self._command(document)
 
     def _command(self, document: dict[str, Any]) -> Draft:
-        """Read a whole command: it carries a hash, and no password at any depth."""
-        if found := tuple(_passwords_in(document)):
-            raise RefusedLineError(*((pointer, "password.plaintext") for pointer in found))
+        """Read a whole command: it carries a hash, and, as was seen, no password at any depth."""
         phc = document.get("passwordHash")
         if not isinstance(phc, str) or not acceptable_hash(phc):
             raise RefusedLineError(("/passwordHash", "password_hash.invalid"))
