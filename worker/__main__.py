@@ -190,9 +190,7 @@ def token(
 def publish_command(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON Lines; `-` is standard input.")],
     tenant: Annotated[str | None, typer.Option(help="Of lines without `tenantId`: the tenant, by id or slug.")] = None,
-    source: Annotated[
-        str, typer.Option(help="Who sends: `ce_source`, and `requestedBy` of lines without it.")
-    ] = "/upstream",
+    source: Annotated[str, typer.Option(help="Who sends: `ce_source`, and `requestedBy` of lines without it.")] = "/upstream",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result of each line as JSON.")] = False,
 ) -> None:
