@@ -7,9 +7,10 @@ catalogues alone. Customers come in pages, and most share their traits, so that 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -126,12 +127,14 @@ async def diff_with_newest(opened: Session, catalogue: Catalogue, progress: Prog
         return Diff(tenant_id, version, ())
     before = stored(tenant_id, version, newest["document"])
     tally = _Tally(before, catalogue, version)
-    total, after = await opened.number("customers_count", tenant_id), ""
+    total = await opened.number("customers_count", tenant_id)
+    page = await opened.rows("decision_inputs_page", tenant_id, "", _PAGE_ROWS)
     with collecting_seldom():
-        while page := await opened.rows("decision_inputs_page", tenant_id, after, _PAGE_ROWS):
-            for row in page:
-                tally.add(row)
+        while page:
+            # The database looks for the next page while this one is decided about.
             after = page[-1]["customer_id"]
+            further = opened.rows("decision_inputs_page", tenant_id, after, _PAGE_ROWS)
+            page, _ = await asyncio.gather(further, asyncio.to_thread(tally.add, page))
             if progress is not None:
                 progress(tally.customers, max(total, tally.customers))
     return Diff(
@@ -158,8 +161,12 @@ class _Tally:
         self.changed = 0
         self.falling = 0
 
-    def add(self, row: Row) -> None:
-        """Decide about one customer by both, as by one version number, so that only the rules differ."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """Decide about customers by both catalogues, as by one version number, so that only the rules differ."""
+        for row in rows:
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
         self.customers += 1
         held = row["catalogue_version"]
         after = decide_again(row, self._after, held)
