@@ -38,6 +38,10 @@ test: $(TEST) $(PROJECT) kafka ## run every test; ARGS="-k word" chooses
 fuzz: $(TEST) $(PROJECT) kafka ## ask the API whatever its description allows, and what not; MINUTES=10 says how long
 	@FUZZ_MINUTES=$(or $(MINUTES),5) $(PY) -m pytest --basetemp=.venv/pytest -o timeout=0 -s tests/boundary/test_schemathesis.py
 
+.PHONY: rings
+rings: $(TEST) $(PROJECT) kafka ## the longer tests: transport, identity provider, hostile requests, privacy, publish
+	@$(PY) -m pytest -m ring --basetemp=.venv/pytest $(ARGS)
+
 .PHONY: mutants
 mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten
 	@$(PY) -m tests.mutants

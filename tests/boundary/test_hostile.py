@@ -24,6 +24,8 @@ from tests.boundary.hostile_tokens import Forge
 from tests.boundary.ingress_door import HIERARCHY, IN_TIME_S, JSON, REGISTER, TENANT, Door
 from tests.commands import body_of, email_of
 
+pytestmark = pytest.mark.ring
+
 OURS: Final = range(500, 600)
 OF_SERVERS: Final = {"overloaded", "kafka-unavailable", "database-unavailable"}
 

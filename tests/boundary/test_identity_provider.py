@@ -43,6 +43,8 @@ from worker.ingress import jwks
 from worker.ingress.jwks import DEADLINE_S, FILE_INTERVAL_S, JwksError, JwksUrl, Reason
 from worker.ingress.keys import AGE_MAX_S, RETRY_INTERVAL_S, WANTED_INTERVAL_S
 
+pytestmark = pytest.mark.ring
+
 REFRESH_S = 300.0
 NORMAL_S = 2.0
 """What an answer may take on a busy machine; who waited for the provider would take its deadline, 3 s."""

@@ -21,6 +21,8 @@ from worker.dev.embedded import embedded_stack
 from worker.kafka import OutMessage
 from worker.postgres import connect
 
+pytestmark = pytest.mark.ring
+
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
 MIGRATIONS: Final = ROOT / "migrations"

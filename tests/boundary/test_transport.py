@@ -44,6 +44,8 @@ from worker.migrate import migrate
 from worker.operate import catalogue, status
 from worker.tls import Pem
 
+pytestmark = pytest.mark.ring
+
 USER: Final = "registration-worker"
 SECRET: Final = "Hq3vZ-swordfish"
 MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
