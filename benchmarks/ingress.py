@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -24,16 +23,13 @@ from typing import Any, Final
 import httpx
 from rich.console import Console
 
-from benchmarks.rest import PATH, READY_WITHIN_S, STOP_WITHIN_S, bodies, ready_line
+from benchmarks.rest import CREATED, PATH, bodies, dev
 from benchmarks.servers import FailedRunError
 from worker.config import Settings
-from worker.dev.process import Child, until
 
 HASHES_FOR_S: Final = 6.0
 LOAD_FOR_S: Final = 12
 WARM_REQUESTS: Final = 60
-WITHIN_S: Final = 30.0
-CREATED: Final = 201
 _HASHING: Final = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -93,28 +89,13 @@ async def ingress(folder: Path, console: Console) -> Paces:
     threads = Settings.model_fields["hash_threads"].default
     console.print("hashing alone")
     hashes = float(subprocess.check_output([sys.executable, "-c", _HASHING, str(threads), str(HASHES_FOR_S)]))  # noqa: S603, ASYNC221
-    log = folder / "dev.log"
-    child = Child([sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"], log=log, death_signal=signal.SIGTERM)
-    try:
-        console.print("starting `registration dev`")
-        await until(lambda: ready_line(child) is not None or not child.running, READY_WITHIN_S)
-        ready = ready_line(child)
-        if ready is None:
-            msg = f"`registration dev` did not get ready:\n{child.last_lines()}"
-            raise FailedRunError(msg)
-        headers = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-        async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=WITHIN_S, limits=limits) as client:
-            people = bodies(1_000_000)
-            await _load(client, people, hashes / 4, WARM_REQUESTS)
-            console.print(f"{hashes:.0f} requests a second")
-            full = await _load(client, people, hashes, int(hashes * LOAD_FOR_S))
-            console.print(f"{hashes / 2:.0f} requests a second")
-            half = await _load(client, people, hashes / 2, int(hashes / 2 * LOAD_FOR_S))
-    finally:
-        child.signal(signal.SIGTERM)
-        await asyncio.shield(child.ended(STOP_WITHIN_S))
-        child.kill()
+    async with dev(folder, console, connections=None) as client:
+        people = bodies(1_000_000)
+        await _load(client, people, hashes / 4, WARM_REQUESTS)
+        console.print(f"{hashes:.0f} requests a second")
+        full = await _load(client, people, hashes, int(hashes * LOAD_FOR_S))
+        console.print(f"{hashes / 2:.0f} requests a second")
+        half = await _load(client, people, hashes / 2, int(hashes / 2 * LOAD_FOR_S))
     if set(half.statuses) != {CREATED}:
         msg = f"at half the pace: {half.statuses}"
         raise FailedRunError(msg)

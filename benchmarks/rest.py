@@ -7,7 +7,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -56,6 +57,32 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
     Raises:
         FailedRunError: the stack did not start, or an answer was not 201.
     """
+    took_ms = []
+    async with dev(folder, console) as client:
+        for body in bodies(WARM_REQUESTS + requests):
+            began = time.perf_counter()
+            answer = await client.post(PATH, json=body)
+            took_ms.append((time.perf_counter() - began) * 1000)
+            if answer.status_code != CREATED:
+                msg = f"a registration was answered {answer.status_code}: {answer.text[:300]}"
+                raise FailedRunError(msg)
+    return Rest(took_ms[WARM_REQUESTS:])
+
+
+@asynccontextmanager
+async def dev(folder: Path, console: Console, *, connections: int | None = 100) -> AsyncIterator[httpx.AsyncClient]:
+    """
+    Run `registration dev` for the length of a block.
+
+    Args:
+        folder: takes the log.
+        console: shows the progress.
+        connections: most that the client opens; None is any number.
+    Returns:
+        A client with a good token.
+    Raises:
+        FailedRunError: it did not get ready.
+    """
     log = folder / "dev.log"
     child = Child([sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"], log=log, death_signal=signal.SIGTERM)
     try:
@@ -66,16 +93,9 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
             msg = f"`registration dev` did not get ready:\n{child.last_lines()}"
             raise FailedRunError(msg)
         headers = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
-        took_ms = []
-        async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=ANSWER_WITHIN_S) as client:
-            for body in bodies(WARM_REQUESTS + requests):
-                began = time.perf_counter()
-                answer = await client.post(PATH, json=body)
-                took_ms.append((time.perf_counter() - began) * 1000)
-                if answer.status_code != CREATED:
-                    msg = f"a registration was answered {answer.status_code}: {answer.text[:300]}"
-                    raise FailedRunError(msg)
-        return Rest(took_ms[WARM_REQUESTS:])
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=200)
+        async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=ANSWER_WITHIN_S, limits=limits) as client:
+            yield client
     finally:
         child.signal(signal.SIGTERM)
         await asyncio.shield(child.ended(STOP_WITHIN_S))
