@@ -113,9 +113,14 @@ def _anew(people: Sequence[Customer]) -> list[Customer]:
     """Give each a limit of their own."""
     found = copy.deepcopy(list(people))
     for number, customer in enumerate(found):
-        parameters = _relations(customer)[0]["parametrization"]
-        next(each for each in parameters if each["name"] == _LIMIT)["value"] = f"{10_000 + number}"
+        ask_for_own_limit(customer, number)
     return found
+
+
+def ask_for_own_limit(customer: Any, number: int) -> None:  # noqa: ANN401 - as deep as the contract
+    """Have a customer ask for a limit that nobody of another number asks for."""
+    parameters = _relations(customer)[0]["parametrization"]
+    next(each for each in parameters if each["name"] == _LIMIT)["value"] = str(10_000 + number)
 
 
 def _spread(people: Sequence[Customer]) -> list[Customer]:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.bench import prepare_worker
+from benchmarks.decide import ask_for_own_limit
 from benchmarks.frozen.backlog import Command, commands
 from benchmarks.processes import worker_environment
 from benchmarks.run import WORKER_TEMPLATE
@@ -149,7 +150,6 @@ def _accepted(command: Command, offset: int, snapshot: Snapshot) -> Accepted:
 
 def _read(command: Command, offset: int) -> _Read:
     document = json.loads(command.value)
-    relation = document["customer"]["individualCustomer"]["categorization"]["categoryFeatureRelations"][0]
-    next(each for each in relation["parametrization"] if each["name"] == "monthlyLimit")["value"] = str(10_000 + offset)
+    ask_for_own_limit(document["customer"], offset)
     value = json.dumps(document).encode()
     return _Read(_PLACE.topic, 0, offset, time.time_ns() // 1_000_000, command.key, value, command.headers)

@@ -312,9 +312,7 @@ def catalogue_validate(file: Path) -> None:
 @catalogue_cli.command(name="diff")
 def catalogue_diff_command(file: Path, as_json: Json = False) -> None:
     """Say what a file would change, in the rules and for whom; exit 1 where protection falls, 2 where the file is wrong."""
-    url = _quiet().database_url.get_secret_value()
-    with _progress() as progress:
-        found = _result(catalogue_diff.diff(url, file, partial(progress, "customers")))
+    found = _diff(_quiet().database_url.get_secret_value(), file)
     if not isinstance(found, catalogue_diff.Diff):
         _faults(found)
         raise typer.Exit(EXIT_USAGE)
@@ -332,6 +330,8 @@ def catalogue_apply(
     """Publish a tenant's catalogue as a new version; asks where it would protect somebody less."""
     url = _quiet().database_url.get_secret_value()
     found = None if yes else _diff(url, file)
+    if isinstance(found, tuple):
+        raise typer.Exit(_faults(found))
     if found is not None and found.protects_less and not _agreed(found):
         applied: catalogue.Applied | tuple[CatalogueFault, ...] = catalogue.not_applied(found)
     else:
@@ -342,10 +342,9 @@ def catalogue_apply(
     raise typer.Exit(EXIT_DONE if applied.committed else EXIT_FAILED)
 
 
-def _diff(url: str, file: Path) -> catalogue_diff.Diff | None:
+def _diff(url: str, file: Path) -> catalogue_diff.Diff | tuple[CatalogueFault, ...]:
     with _progress() as progress:
-        found = _result(catalogue_diff.diff(url, file, partial(progress, "customers")))
-    return found if isinstance(found, catalogue_diff.Diff) else None
+        return _result(catalogue_diff.diff(url, file, partial(progress, "customers")))
 
 
 def _agreed(found: catalogue_diff.Diff) -> bool:

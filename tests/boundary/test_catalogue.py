@@ -36,11 +36,17 @@ TENANT_ID: Final = "7c6f0f52-9d4e-4b1a-8f0e-2a5d9b3c1e47"
 
 def variant(folder: Path, slug: str, *changes: tuple[str, str]) -> Path:
     """Write the development catalogue for another tenant, with changes."""
-    text = CATALOGUE.read_text().replace(TENANT_ID, f"id-of-{slug}").replace("slug: development", f"slug: {slug}")
+    own = ((TENANT_ID, f"id-of-{slug}"), ("slug: development", f"slug: {slug}"))
+    return changed(folder, *own, *changes, name=slug)
+
+
+def changed(folder: Path, *changes: tuple[str, str], name: str = "") -> Path:
+    """Write the development catalogue with changes."""
+    text = CATALOGUE.read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
-    file = folder / f"{slug}.yaml"
+    file = folder / f"{name or os.urandom(4).hex()}.yaml"
     file.write_text(text)
     return file
 
@@ -142,17 +148,6 @@ async def bank(world: World) -> Home:
 def _asking(command: dict[str, Any], key: str, value: str) -> None:
     relation = command["customer"]["individualCustomer"]["categorization"]["categoryFeatureRelations"][0]
     relation["parametrization"].append({"name": key, "value": value})
-
-
-def changed(folder: Path, *changes: tuple[str, str]) -> Path:
-    """Write the development catalogue with changes."""
-    text = CATALOGUE.read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new, 1)
-    file = folder / f"changed-{os.urandom(4).hex()}.yaml"
-    file.write_text(text)
-    return file
 
 
 STRICTER: Final = ("limits: {day: 5000, month: 25000, transaction: 2500}", "limits: {day: 4000, month: 25000, transaction: 2500}")

@@ -17,6 +17,7 @@ from typing import Any, Final
 import argon2
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from schemas.commands import Customer
 from worker.core.catalogue import Passwords
 from worker.core.customer import Fault
 from worker.errors import ConfigurationError
@@ -80,6 +81,16 @@ def judge(found: Mapping[str, Any], policy: Passwords, likenesses: tuple[str, ..
     if weakness := _weakness(password, policy, likenesses):
         faults.append(Fault(source, "password.weak", weakness))
     return password, tuple(faults)
+
+
+def likenesses(customer: Customer) -> tuple[str, ...]:
+    """Return the texts that a password must not be made of."""
+    individual = customer.get("individualCustomer")
+    person = individual.get("person") if individual else None
+    told = [customer.get("email"), customer.get("firstName"), customer.get("lastName")]
+    if person is not None:
+        told += [person.get("email"), person.get("firstName"), person.get("lastName")]
+    return tuple(text for text in told if text)
 
 
 def _weakness(password: str, policy: Passwords, likenesses: tuple[str, ...]) -> str | None:

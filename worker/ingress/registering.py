@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Final, NoReturn
-from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +20,6 @@ from schemas.commands import COMMANDS_TOPIC, Customer, RegisterCustomer
 from worker.catalogues import Versions
 from worker.core import ids
 from worker.core.assess import Checked, Refused, check
-from worker.core.catalogue import Catalogue
 from worker.core.shape import read_customer
 from worker.errors import TooSlowError, UnavailableError
 from worker.ingress import answers, commands, passwords
@@ -34,6 +32,7 @@ from worker.ingress.requests import Preference, body_of, preference
 from worker.ingress.tokens import Caller
 from worker.ingress.waiting import COMPLETE, FAILED, Outcome, look_up
 from worker.kafka import OutMessage, Sent, UnacknowledgedError
+from worker.registration import local_day
 
 NO_STORE: Final = {"Cache-Control": "no-store"}
 REPLAYED: Final = {"Idempotency-Replayed": "true"}
@@ -153,8 +152,8 @@ def _checked(body: Read, tenant: Versions, now: datetime) -> tuple[Customer, Che
     if not isinstance(body.document, dict):
         raise ProblemError("validation-failed", errors=shape_faults)
     found = passwords.find(body.document)
-    password, password_faults = passwords.judge(found, catalogue.tenant.passwords, _likenesses(customer))
-    checked = check(customer, catalogue, _today(now, catalogue), (*shape_faults, *password_faults))
+    password, password_faults = passwords.judge(found, catalogue.tenant.passwords, passwords.likenesses(customer))
+    checked = check(customer, catalogue, local_day(now, catalogue.tenant.time_zone), (*shape_faults, *password_faults))
     if isinstance(checked, Refused):
         _refuse(checked)
     return customer, checked, password
@@ -165,20 +164,6 @@ def _refuse(refused: Refused) -> NoReturn:
     if refused.missing_keys or refused.invalid_values or refused.code == "categorization-invalid":
         members = answers.categorization_members(refused.missing_keys, refused.invalid_values)
     raise ProblemError(refused.code, errors=refused.faults, members=members)
-
-
-def _likenesses(customer: Customer) -> tuple[str, ...]:
-    """Return the texts that a password must not be made of."""
-    individual = customer.get("individualCustomer")
-    person = individual.get("person") if individual else None
-    told = [customer.get("email"), customer.get("firstName"), customer.get("lastName")]
-    if person is not None:
-        told += [person.get("email"), person.get("firstName"), person.get("lastName")]
-    return tuple(text for text in told if text)
-
-
-def _today(now: datetime, catalogue: Catalogue) -> date:
-    return now.astimezone(ZoneInfo(catalogue.tenant.time_zone)).date()
 
 
 async def _publish(parts: Parts, message: OutMessage, registration: _Registration) -> Sent:

@@ -105,7 +105,7 @@ class Publisher:
         body = {name: value for name, value in document.items() if name not in _BESIDE}
         bare = without_passwords(body)
         customer, faults = read_customer(bare)
-        password, weak = passwords.judge(passwords.find(body), Passwords(), _likenesses(customer))
+        password, weak = passwords.judge(passwords.find(body), Passwords(), passwords.likenesses(customer))
         if faults or weak:
             raise RefusedLineError(*((fault.pointer, fault.code) for fault in (*faults, *weak)))
         return self._draft(document, bare, customer, None, password)
@@ -235,19 +235,6 @@ def _is_tenant(tenant: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _likenesses(customer: Customer) -> tuple[str, ...]:
-    """Return the texts that a password must not be made of."""
-    person = (customer.get("individualCustomer") or {}).get("person") or {}
-    told = (
-        customer.get("email"),
-        customer.get("firstName"),
-        customer.get("lastName"),
-        person.get("email"),
-        person.get("firstName"),
-    )
-    return tuple(text for text in (*told, person.get("lastName")) if text)
 
 
 def _email(command: RegisterCustomer) -> str:
