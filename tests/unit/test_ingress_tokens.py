@@ -315,9 +315,11 @@ def test_development_keys_are_private_and_good_for_development_only(tmp_path: Pa
     token = development.make_token(tmp_path, development.ADMIN_ROLE, "development", 60)
     own = settings(jwks_file=file, jwt_issuer=development.ISSUER, development=True)
 
-    caller = Tokens(own, Keys.from_settings(own, Metrics())).caller(request(f"Bearer {token}"))
+    keys = Keys.from_settings(own, Metrics())
+    caller = Tokens(own, keys).caller(request(f"Bearer {token}"))
 
     assert (caller.tenant, caller.is_admin) == ("development", True)
+    assert keys.tried.is_set(), "an ingress would start seconds late"
     assert stat.S_IMODE((tmp_path / development.PRIVATE_KEY).stat().st_mode) == 0o600
     assert development.make_keys(tmp_path).read_bytes() == file.read_bytes()
     with pytest.raises(ConfigurationError):

@@ -59,6 +59,8 @@ class Keys:
         self._failures: list[str] = []
         self._is_expiry_told = False
         self.tried = asyncio.Event()
+        if first is not None:
+            self.tried.set()
         metrics.jwks_age_seconds.set_function(self._age_s)
 
     @classmethod
