@@ -40,7 +40,7 @@ fuzz: $(TEST) $(PROJECT) kafka ## ask the API whatever its description allows, a
 
 .PHONY: rings
 rings: $(TEST) $(PROJECT) kafka ## the longer tests: transport, identity provider, hostile requests, privacy, publish
-	@$(PY) -m pytest -m ring --basetemp=.venv/pytest $(ARGS)
+	@$(PY) -m pytest --basetemp=.venv/pytest tests/boundary/rings $(ARGS)
 
 .PHONY: mutants
 mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten

@@ -18,13 +18,11 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.boundary import hostile_bodies, hostile_http, hostile_tokens
-from tests.boundary.hostile_http import CANARY
-from tests.boundary.hostile_tokens import Forge
 from tests.boundary.ingress_door import HIERARCHY, IN_TIME_S, JSON, REGISTER, TENANT, Door
+from tests.boundary.rings import hostile_bodies, hostile_http, hostile_tokens
+from tests.boundary.rings.hostile_http import CANARY
+from tests.boundary.rings.hostile_tokens import Forge
 from tests.commands import body_of, email_of
-
-pytestmark = pytest.mark.ring
 
 OURS: Final = range(500, 600)
 OF_SERVERS: Final = {"overloaded", "kafka-unavailable", "database-unavailable"}

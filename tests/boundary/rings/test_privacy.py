@@ -14,16 +14,14 @@ import pytest
 
 from schemas.commands import COMMANDS_TOPIC
 from tests import commands
-from tests.boundary.canary import HASH, SECRET, SOMEBODY, UPSTREAM, as_json, json_escaped, who
 from tests.boundary.ingress_door import HIERARCHY, REGISTER
-from tests.boundary.watched import Watched, watched
+from tests.boundary.rings.canary import HASH, SECRET, SOMEBODY, UPSTREAM, as_json, json_escaped, who
+from tests.boundary.rings.watched import Watched, watched
 from worker.dev.embedded import embedded_stack
 from worker.kafka import OutMessage
 from worker.postgres import connect
 
-pytestmark = pytest.mark.ring
-
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 README: Final = (ROOT / "README.md").read_text()
 MIGRATIONS: Final = ROOT / "migrations"
 HOSTILE: Final = {

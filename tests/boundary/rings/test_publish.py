@@ -27,8 +27,6 @@ from worker import app
 from worker.kafka import Record
 from worker.metrics import Metrics
 
-pytestmark = pytest.mark.ring
-
 KEY = "a secret of nobody's at all"
 PASSWORD = "SecurePass123!"
 READY_S = 30.0

@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from tests import certificates
 from tests.boundary.conditions import until
-from tests.boundary.identity_provider import (
+from tests.boundary.ingress_door import HIERARCHY, TENANT, Door, opened, problem_of
+from tests.boundary.rings.identity_provider import (
     FAULTS,
     PATH,
     Play,
@@ -33,8 +34,7 @@ from tests.boundary.identity_provider import (
     saying,
     silent,
 )
-from tests.boundary.identity_provider import development as with_development_keys
-from tests.boundary.ingress_door import HIERARCHY, TENANT, Door, opened, problem_of
+from tests.boundary.rings.identity_provider import development as with_development_keys
 from tests.certificates import ADDRESS, Certificates
 from tests.conftest import World
 from worker.config import load
@@ -42,8 +42,6 @@ from worker.dev.tokens import ADMIN_ROLE, JWKS, make_keys, make_token
 from worker.ingress import jwks
 from worker.ingress.jwks import DEADLINE_S, FILE_INTERVAL_S, JwksError, JwksUrl, Reason
 from worker.ingress.keys import AGE_MAX_S, RETRY_INTERVAL_S, WANTED_INTERVAL_S
-
-pytestmark = pytest.mark.ring
 
 REFRESH_S = 300.0
 NORMAL_S = 2.0

@@ -19,8 +19,8 @@ import yaml
 from schemas.commands import COMMANDS_TOPIC
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC
-from tests.boundary.canary import Canaries, files_below
 from tests.boundary.conditions import until
+from tests.boundary.rings.canary import Canaries, files_below
 from tests.conftest import SEALING_KEYS
 from worker import app
 from worker.config import Settings, load

@@ -25,7 +25,7 @@ from tests import certificates
 from tests.boundary.conditions import until
 from tests.boundary.ingress_door import REGISTER, TENANT
 from tests.boundary.members import Known
-from tests.boundary.tls_door import tls_door
+from tests.boundary.rings.tls_door import tls_door
 from tests.certificates import Certificates
 from tests.commands import body_of, email_of
 from tests.conftest import settings_of
@@ -43,8 +43,6 @@ from worker.metrics import Metrics
 from worker.migrate import migrate
 from worker.operate import catalogue, status
 from worker.tls import Pem
-
-pytestmark = pytest.mark.ring
 
 USER: Final = "registration-worker"
 SECRET: Final = "Hq3vZ-swordfish"
