@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.boundary.bare_http import Answer, exchanged, headers_of, hold, parsed
 from tests.boundary.ingress_door import ALIAS, HIERARCHY, IN_TIME_S, JSON, REGISTER, Door, opened, problem_of, until
-from tests.boundary.test_hostile import Answer, exchanged, headers_of, hold, parsed
 from tests.commands import body, body_of, email_of
 from tests.conftest import World
 from worker.dev.tokens import ADMIN_ROLE, make_token

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from tests.boundary.rings.hostile_http import CANARY
+from tests.boundary.bare_http import CANARY
 from tests.commands import body_of, email_of
 
 MALFORMED: Final = "malformed-json"

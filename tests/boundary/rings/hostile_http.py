@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from tests.boundary.bare_http import CANARY
 from tests.boundary.ingress_door import HIERARCHY, REGISTER, TENANT
 
-CANARY: Final = "hunter2"
 Case: TypeAlias = tuple[bytes, tuple[int, ...]]
 
 _GOOD: Final = f"GET {HIERARCHY} HTTP/1.1\r\nHost: x\r\n{{auth}}\r\n"

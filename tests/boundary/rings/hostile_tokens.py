@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from jwt.algorithms import ECAlgorithm
 
+from tests.boundary.bare_http import CANARY
 from tests.boundary.ingress_door import TENANT
-from tests.boundary.rings.hostile_http import CANARY
 from worker.dev.tokens import ADMIN_ROLE, AUDIENCE, ISSUER, PRIVATE_KEY
 
 Claims: TypeAlias = dict[str, Any]
