@@ -72,7 +72,8 @@ async def growth(servers: Servers, records: int, console: Console) -> Growth:
         async with servers.reader() as reader, Preload(servers.kafka, WORKER_TOPICS[0], PARTITIONS) as preload:
             console.print(f"putting {records:,} commands on the topic")
             await preload.load(commands(0, WARM_RECORDS), commands(WARM_RECORDS, records))
-            child = processes.start(["worker", "worker", "--processes", "1"], worker_environment(servers, name), servers)
+            arguments = ["worker", "worker", "--processes", "1"]
+            child = processes.start(arguments, worker_environment(servers, name), servers.log(arguments))
 
             async def told() -> bool:
                 return await reader.count(WORKER_TOPICS[1]) >= WARM_RECORDS

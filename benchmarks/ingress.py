@@ -1,8 +1,10 @@
 """
-The ingress beside what bounds it: how many registrations a second it answers, and how many passwords these cores can hash.
+The ingress beside what bounds it: how many registrations a second it answers, and how many passwords its core can hash.
 
-Arrivals do not wait for answers: each has its moment, whatever became of those before. First the hash alone, in as many
-threads as the ingress has; then the ingress at that pace; then at half of it, for the times.
+The ingress has a core of its own; Kafka, PostgreSQL, the worker and the clients share the others, as they would have
+machines of their own. First the hash alone on that core, in as many threads as the ingress has; then the ingress at that
+pace; then at half of it, for the times. Arrivals do not wait for answers: each has its moment, whatever became of those
+before.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -23,13 +27,17 @@ from typing import Any, Final
 import httpx
 from rich.console import Console
 
-from benchmarks.rest import CREATED, PATH, bodies, dev
-from benchmarks.servers import FailedRunError
+from benchmarks.processes import Processes, wait
+from benchmarks.rest import CREATED, PATH, READY_WITHIN_S, Dev, bodies, dev
+from benchmarks.servers import FailedRunError, cpu_s
 from worker.config import Settings
+from worker.dev.logins import INGRESS, login
+from worker.dev.process import Child
 
+CORES_MIN: Final = 2
 HASHES_FOR_S: Final = 6.0
-LOAD_FOR_S: Final = 12
-WARM_REQUESTS: Final = 60
+LOAD_FOR_S: Final = 12.0
+WARM_FOR_S: Final = 20.0
 _HASHING: Final = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,10 +62,11 @@ class Paces:
     What was seen, per second and in milliseconds.
 
     Args:
-        hashes_per_s: of the hash alone.
+        hashes_per_s: of the hash alone: the mean of one run before the ingress's and one after.
         registrations_per_s: 201s, while as many requests arrive as can be hashed.
         ratio: of these two.
         refused: requests answered otherwise meanwhile, by status.
+        cpu_ms: the ingress's processor time for one of these registrations, its hash and the refusals beside it included.
         half_median_ms: at half the hashes' pace.
         half_p99_ms: likewise.
         half_ratio: of these two.
@@ -67,6 +76,7 @@ class Paces:
     registrations_per_s: float
     ratio: float
     refused: dict[str, int]
+    cpu_ms: float
     half_median_ms: float
     half_p99_ms: float
     half_ratio: float
@@ -81,21 +91,22 @@ async def ingress(folder: Path, console: Console) -> Paces:
     Measure.
 
     Args:
-        folder: takes the log.
+        folder: takes the logs.
         console: shows the progress.
     Raises:
-        FailedRunError: the stack did not start, or refused at half the pace.
+        FailedRunError: there is only one core, the stack did not start, or it refused at half the pace.
     """
-    threads = Settings.model_fields["hash_threads"].default
-    console.print("hashing alone")
-    hashes = float(subprocess.check_output([sys.executable, "-c", _HASHING, str(threads), str(HASHES_FOR_S)]))  # noqa: S603, ASYNC221
-    async with dev(folder, console, connections=None) as client:
-        people = bodies(1_000_000)
-        await _load(client, people, hashes / 4, WARM_REQUESTS)
-        console.print(f"{hashes:.0f} requests a second")
-        full = await _load(client, people, hashes, int(hashes * LOAD_FOR_S))
-        console.print(f"{hashes / 2:.0f} requests a second")
-        half = await _load(client, people, hashes / 2, int(hashes / 2 * LOAD_FOR_S))
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < CORES_MIN:
+        msg = "the ingress needs a core of its own, and there is only one"
+        raise FailedRunError(msg)
+    with _on({cores[0]}):
+        before = _hashes_per_s(console)
+    with _on(set(cores[1:])):
+        async with dev(folder, console, connections=None, more=["--no-worker"]) as stack:
+            full, half, spent_s = await _loads(stack, before, cores[0], folder, console)
+    with _on({cores[0]}):
+        hashes = (before + _hashes_per_s(console)) / 2
     if set(half.statuses) != {CREATED}:
         msg = f"at half the pace: {half.statuses}"
         raise FailedRunError(msg)
@@ -106,10 +117,67 @@ async def ingress(folder: Path, console: Console) -> Paces:
         registrations_per_s=round(created, 1),
         ratio=round(created / hashes, 3),
         refused={str(status): count for status, count in full.statuses.items() if status != CREATED},
+        cpu_ms=round(spent_s * 1000 / full.statuses[CREATED], 1),
         half_median_ms=round(median(half.took_ms), 1),
         half_p99_ms=round(p99, 1),
         half_ratio=round(p99 / median(half.took_ms), 2),
     )
+
+
+async def _loads(stack: Dev, per_s: float, core: int, folder: Path, console: Console) -> tuple[_Load, _Load, float]:
+    """Load the ingress so much, and half as much; return both, and its processor time for the first in seconds."""
+    async with _processes(stack.environment, folder, {core}) as (door, url):
+        stack.client.base_url = httpx.URL(url)
+        people = bodies(1_000_000)
+        await _load(stack.client, people, per_s / 2, int(per_s / 2 * WARM_FOR_S))
+        console.print(f"{per_s:.0f} requests a second")
+        before_s = cpu_s(door.pid)
+        full = await _load(stack.client, people, per_s, int(per_s * LOAD_FOR_S))
+        spent_s = cpu_s(door.pid) - before_s
+        console.print(f"{per_s / 2:.0f} requests a second")
+        return full, await _load(stack.client, people, per_s / 2, int(per_s / 2 * LOAD_FOR_S)), spent_s
+
+
+def _hashes_per_s(console: Console) -> float:
+    console.print("hashing alone")
+    threads = Settings.model_fields["hash_threads"].default
+    return float(subprocess.check_output([sys.executable, "-c", _HASHING, str(threads), str(HASHES_FOR_S)]))  # noqa: S603
+
+
+@contextmanager
+def _on(cores: set[int]) -> Iterator[None]:
+    """Have what starts in a block run on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@asynccontextmanager
+async def _processes(environment: Mapping[str, str], folder: Path, cores: set[int]) -> AsyncIterator[tuple[Child, str]]:
+    """Run a worker, and on cores of its own an ingress, for the length of a block; return the latter, and where it is."""
+    url = await login(environment["REGISTRATION_DATABASE_URL"], INGRESS, "benchmark_ingress")
+    processes = Processes()
+    try:
+        worker = processes.start(["worker", "worker"], environment, folder / "worker.log")
+        with _on(cores):
+            door = processes.start(["worker", "ingress"], {**environment, "REGISTRATION_DATABASE_URL": url}, folder / "ingress.log")
+
+        async def ready() -> bool:
+            return bool(_lines(worker, "consumer.joined")) and bool(_lines(door, "ingress.started"))
+
+        await wait(ready, READY_WITHIN_S, processes, "ingress and worker started")
+        yield door, f"http://127.0.0.1:{_lines(door, 'ingress.started')[0]['http_port']}"
+    finally:
+        await processes.stop()
+
+
+def _lines(child: Child, event: str) -> list[dict[str, Any]]:
+    """Return what a process has logged of an event."""
+    lines = [line for line in child.output().splitlines() if f'"{event}"' in line]
+    return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)

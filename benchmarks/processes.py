@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -28,9 +29,8 @@ class Processes:
     def __init__(self) -> None:
         self._children: list[Child] = []
 
-    def start(self, arguments: list[str], environment: Mapping[str, str], servers: Servers) -> Child:
+    def start(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> Child:
         """Start one of them."""
-        log = servers.folder / f"{servers.number():03}-{arguments[-1].rpartition('.')[2]}.log"
         with _environment(environment):
             child = Child([sys.executable, "-m", *arguments], log=log, death_signal=signal.SIGKILL)
         self._children.append(child)
@@ -128,7 +128,7 @@ async def registration(servers: Servers, database: str, *arguments: str) -> None
     """
     processes = Processes()
     try:
-        child = processes.start(["worker", *arguments], worker_environment(servers, database), servers)
+        child = processes.start(["worker", *arguments], worker_environment(servers, database), servers.log(arguments))
         ended = await child.ended(COMMAND_WITHIN_S)
     finally:
         processes.kill()

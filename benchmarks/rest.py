@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +58,10 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
         FailedRunError: the stack did not start, or an answer was not 201.
     """
     took_ms = []
-    async with dev(folder, console) as client:
+    async with dev(folder, console) as stack:
         for body in bodies(WARM_REQUESTS + requests):
             began = time.perf_counter()
-            answer = await client.post(PATH, json=body)
+            answer = await stack.client.post(PATH, json=body)
             took_ms.append((time.perf_counter() - began) * 1000)
             if answer.status_code != CREATED:
                 msg = f"a registration was answered {answer.status_code}: {answer.text[:300]}"
@@ -69,8 +69,16 @@ async def rest(requests: int, folder: Path, console: Console) -> Rest:
     return Rest(took_ms[WARM_REQUESTS:])
 
 
+@dataclass(frozen=True, slots=True)
+class Dev:
+    """A running `registration dev`: a client with a good token, and the environment with which other commands join."""
+
+    client: httpx.AsyncClient
+    environment: dict[str, str]
+
+
 @asynccontextmanager
-async def dev(folder: Path, console: Console, *, connections: int | None = 100) -> AsyncIterator[httpx.AsyncClient]:
+async def dev(folder: Path, console: Console, *, connections: int | None = 100, more: Sequence[str] = ()) -> AsyncIterator[Dev]:
     """
     Run `registration dev` for the length of a block.
 
@@ -78,13 +86,14 @@ async def dev(folder: Path, console: Console, *, connections: int | None = 100) 
         folder: takes the log.
         console: shows the progress.
         connections: most that the client opens; None is any number.
-    Returns:
-        A client with a good token.
+        more: options of the command.
     Raises:
         FailedRunError: it did not get ready.
     """
     log = folder / "dev.log"
-    child = Child([sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"], log=log, death_signal=signal.SIGTERM)
+    child = Child(
+        [sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0", *more], log=log, death_signal=signal.SIGTERM
+    )
     try:
         console.print("starting `registration dev`")
         await until(lambda: ready_line(child) is not None or not child.running, READY_WITHIN_S)
@@ -95,7 +104,7 @@ async def dev(folder: Path, console: Console, *, connections: int | None = 100) 
         headers = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=200)
         async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=ANSWER_WITHIN_S, limits=limits) as client:
-            yield client
+            yield Dev(client, ready["environment"])
     finally:
         child.signal(signal.SIGTERM)
         await asyncio.shield(child.ended(STOP_WITHIN_S))

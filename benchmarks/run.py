@@ -162,11 +162,11 @@ def _start(servers: Servers, entry: Entry, name: str, topics: list[str], process
     module = entry.contender.module
     if module is None:
         arguments = ["worker", "worker", "--processes", str(entry.processes)]
-        processes.start(arguments, worker_environment(servers, name), servers)
+        processes.start(arguments, worker_environment(servers, name), servers.log(arguments))
         return
     contest = Contest(servers.kafka, servers.url(name), topics[0], topics[1])
     for _ in range(entry.processes):
-        processes.start([module], contest.environment(), servers)
+        processes.start([module], contest.environment(), servers.log([module]))
 
 
 def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processes: Processes) -> Child:
@@ -183,7 +183,8 @@ def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processe
         process=index,
         connections=LIMIT_CONNECTIONS // entry.processes,
     )
-    return processes.start([str(entry.contender.module)], contest.environment(), servers)
+    arguments = [str(entry.contender.module)]
+    return processes.start(arguments, contest.environment(), servers.log(arguments))
 
 
 def _cpu(servers: Servers, processes: Processes) -> tuple[float, float, float]:

@@ -60,6 +60,10 @@ class Servers:
         self._count += 1
         return self._count
 
+    def log(self, arguments: Sequence[str]) -> Path:
+        """Return a file for what a process with these arguments says."""
+        return self.folder / f"{self.number():03}-{arguments[-1].rpartition('.')[2]}.log"
+
     # --- PostgreSQL ----------------------------------------------------------------------------------------------
 
     def url(self, database: str) -> str:

@@ -119,6 +119,22 @@ async def test_more_passwords_than_can_be_hashed_are_refused_at_once(world: Worl
         assert answer.headers["retry-after"] == "1"
 
 
+async def test_a_full_queue_of_hashes_refuses_before_a_body_is_checked_and_never_a_replay(world: World, tmp_path: Path) -> None:
+    """What costs no hash is answered all the same; what would is refused before it costs anything else."""
+    async with opened(world.settings, tmp_path, hash_threads=1, hash_queue_max=1) as alone:
+        known, key = body_of(email_of("known")), {"Idempotency-Key": "known", "Prefer": "respond-async"}
+        await alone.client.post(REGISTER, json=known, headers=key)
+        await decide(world.connection, (await newest_commands(world.settings))[-1], "REJECTED", "email-taken")
+        crowd = [alone.client.post(REGISTER, json=body_of(email_of(f"crowd{n}")), headers={"Prefer": "wait=0"}) for n in range(12)]
+        faulty = [alone.client.post(REGISTER, json={"email": 1}) for _ in range(6)]
+        replays = [alone.client.post(REGISTER, json=known, headers=key) for _ in range(6)]
+        answers = [answer.status_code for answer in await asyncio.gather(*crowd, *faulty, *replays)]
+
+    assert 503 in answers[:12]
+    assert 503 in answers[12:18]
+    assert answers[18:] == [409] * 6
+
+
 async def test_a_waiter_heeds_a_dead_letter_only_of_its_own_record(alone: Door, world: World) -> None:
     """FAILED of another command of the same id may be replaced, so waiting goes on; FAILED of one's own ends it."""
     waiting = asyncio.create_task(alone.client.post(REGISTER, json=body_of(email_of("failed"))))

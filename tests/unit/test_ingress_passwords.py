@@ -134,3 +134,30 @@ async def test_the_hash_queue_is_bounded() -> None:
     assert later.startswith("$argon2id$")
     assert metrics.registry.get_sample_value("registration_hash_refusals_total") == 5
     assert metrics.registry.get_sample_value("registration_hash_queue") == 0
+
+
+async def test_a_thread_counts_as_taken_until_it_is_done_also_when_nobody_waits_any_more() -> None:
+    """Else whoever hangs up at once could have more hashed than the queue is long."""
+    metrics = Metrics()
+    hasher = Hasher(1, 0, metrics)
+
+    def taken() -> float | None:
+        return metrics.registry.get_sample_value("registration_hash_queue")
+
+    try:
+        waiting = asyncio.create_task(hasher.hash(GOOD))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        taken_after_cancel = taken()
+        with pytest.raises(ProblemError):
+            hasher.check_room()
+        async with asyncio.timeout(10):
+            while taken():
+                await asyncio.sleep(0.005)
+        hasher.check_room()
+    finally:
+        hasher.close()
+
+    assert waiting.cancelled()
+    assert taken_after_cancel == 1

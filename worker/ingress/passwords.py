@@ -153,9 +153,9 @@ class Hasher:
         self._metrics = metrics
         _common()
 
-    async def hash(self, password: str) -> str:
+    def check_room(self) -> None:
         """
-        Return a password's PHC string.
+        See that one more password may wait, before there is any other work for it.
 
         Raises:
             ProblemError: `overloaded`.
@@ -163,14 +163,26 @@ class Hasher:
         if self._taken >= self._room:
             self._metrics.hash_refusals.inc()
             raise ProblemError("overloaded")
-        self._taken += 1
+
+    async def hash(self, password: str) -> str:
+        """
+        Return a password's PHC string.
+
+        Raises:
+            ProblemError: `overloaded`.
+        """
+        self.check_room()
+        self._take(1)
+        loop = asyncio.get_running_loop()
+        with self._metrics.hash_seconds.time():
+            hashing = self._pool.submit(PHC.hash, password)
+            # Whoever waits may be cancelled; the thread is taken until it is done.
+            hashing.add_done_callback(lambda _: loop.call_soon_threadsafe(self._take, -1))
+            return await asyncio.wrap_future(hashing)
+
+    def _take(self, more: int) -> None:
+        self._taken += more
         self._metrics.hash_queue.set(self._taken)
-        try:
-            with self._metrics.hash_seconds.time():
-                return await asyncio.get_running_loop().run_in_executor(self._pool, PHC.hash, password)
-        finally:
-            self._taken -= 1
-            self._metrics.hash_queue.set(self._taken)
 
     def close(self) -> None:
         """End the threads; what is being hashed ends first."""

@@ -72,6 +72,8 @@ async def register(request: Request) -> Response:
     caller, tenant = admitted(request)
     prefers = preference(request.headers.getlist("prefer"), parts.settings.ingress_wait_s)
     key = key_of(request.headers.getlist("idempotency-key"))
+    if key is None:  # else it may be a replay, which costs no hash
+        parts.hasher.check_room()
     body = await parts.reader.read(await body_of(request, parts.settings.body_max_bytes, parts.settings.body_timeout_s))
     registration = _registration(parts, tenant.tenant_id, caller.subject, key, body.canonical)
     running = (registration.registration_id, registration.fingerprint)
@@ -95,6 +97,7 @@ async def _take_in(request: Request, caller: Caller, tenant: Versions, registrat
         ProblemError: a fault of the body, or one of ours.
     """
     parts, now = parts_of(request), datetime.now(UTC)
+    parts.hasher.check_room()
     customer, checked, password = _checked(body, tenant, now)
     answer_of(request).registration_id = registration.registration_id
     command = RegisterCustomer(
