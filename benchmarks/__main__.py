@@ -1,7 +1,7 @@
 """
 The command line of the benchmarks; README.md in this folder says what the figures mean.
 
-    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --ingress | --rest]
+    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --verify | --ingress | --rest]
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from benchmarks.ingress import ingress
 from benchmarks.report import document, table
 from benchmarks.rest import rest
 from benchmarks.servers import POSTGRES_SETTINGS, FailedRunError, Servers
+from benchmarks.verify import REGISTRATIONS, Verified
+from benchmarks.verify import verify as verify_many
 from worker.core.catalogue import Catalogue
 from worker.dev.embedded import StartError, embedded_stack
 from worker.dev.process import ending_in_order, temporary_folder
@@ -50,6 +52,7 @@ def main(  # noqa: PLR0917 - options, each named
     only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
     compare: Annotated[bool, typer.Option("--diff", help="`catalogue diff` over many customers instead.")] = False,  # noqa: FBT002
+    check: Annotated[bool, typer.Option("--verify", help="`verify` over many registrations instead.")] = False,  # noqa: FBT002
     front_door: Annotated[bool, typer.Option("--ingress", help="The ingress beside its password hash instead.")] = False,  # noqa: FBT002
     at_rest: Annotated[bool, typer.Option("--rest", help="POST to 201, one at a time, instead.")] = False,  # noqa: FBT002
 ) -> None:
@@ -61,6 +64,8 @@ def main(  # noqa: PLR0917 - options, each named
             found = asyncio.run(_ingress())
         elif grow:
             found = asyncio.run(_alone("growth", growth, records or BACKLOG_RECORDS))
+        elif check:
+            found = asyncio.run(_alone("verify", verify_many, records or REGISTRATIONS))
         elif compare:
             found = asyncio.run(_alone("diff", diff, records or CUSTOMERS))
         else:
@@ -121,7 +126,9 @@ def _console() -> Console:
     return Console(width=180 if not sys.stdout.isatty() else None)
 
 
-async def _alone(name: str, measurement: Callable[[Servers, int, Console], Awaitable[Growth | Compared]], count: int) -> str:
+async def _alone(
+    name: str, measurement: Callable[[Servers, int, Console], Awaitable[Growth | Compared | Verified]], count: int
+) -> str:
     progress = Console(stderr=True)
     with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:
         progress.print("starting Kafka and PostgreSQL")

@@ -7,11 +7,8 @@ file changes a limit, so that no two would change from and to the same.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
-import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -25,7 +22,7 @@ from rich.progress import Progress
 from benchmarks.bench import prepare_worker
 from benchmarks.decide import ask_for_own_limit
 from benchmarks.frozen.backlog import Command, commands
-from benchmarks.processes import worker_environment
+from benchmarks.processes import command, worker_environment
 from benchmarks.run import WORKER_TEMPLATE
 from benchmarks.servers import FailedRunError, Servers
 from worker import catalogues, settlement, store
@@ -94,32 +91,21 @@ async def diff(servers: Servers, customers: int, console: Console) -> Compared:
     for before, after in _CHANGES:
         text = text.replace(before, after)
     file.write_text(text)
-    return await asyncio.to_thread(_run, worker_environment(servers, _NAME), file, servers.folder / "diff.json")
+    return await _run(worker_environment(servers, _NAME), file, servers.folder / "diff.json")
 
 
-def _run(environment: dict[str, str], file: Path, output: Path) -> Compared:
-    """Run the command, and wait for it with what the kernel counted for it."""
-    begun = time.monotonic()
-    with output.open("wb") as out:
-        command = [sys.executable, "-m", "worker", "catalogue", "diff", str(file), "--json"]
-        pid = os.posix_spawn(
-            sys.executable, command, {**os.environ, **environment}, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)]
-        )
-        while (ended := os.wait4(pid, os.WNOHANG))[0] == 0:
-            if time.monotonic() - begun > WITHIN_S:
-                os.kill(pid, 9)
-                os.wait4(pid, 0)
-                msg = f"catalogue diff did not end in {WITHIN_S:g} s"
-                raise FailedRunError(msg)
-            time.sleep(0.02)
+def _said(output: Path) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(output.read_text() or "{}")
+    return said
+
+
+async def _run(environment: dict[str, str], file: Path, output: Path) -> Compared:
+    used = await command(["catalogue", "diff", str(file), "--json"], environment, output, WITHIN_S)
+    said = _said(output)
     if not said.get("changed"):
-        msg = f"catalogue diff found nothing, exit status {ended[1]}"
+        msg = f"catalogue diff found nothing, exit code {used.exit_code}"
         raise FailedRunError(msg)
-    took = time.monotonic() - begun
-    used = ended[2]
-    cpu_s = round(used.ru_utime + used.ru_stime, 2)
-    return Compared(said["customers"], said["changed"], said["falling"], round(took, 2), cpu_s, round(used.ru_maxrss / 1024, 1))
+    return Compared(said["customers"], said["changed"], said["falling"], used.duration_s, used.cpu_s, used.resident_most_mib)
 
 
 async def _store(url: str, customers: int, console: Console) -> None:

@@ -20,6 +20,7 @@ from benchmarks.processes import Processes, registration, wait, worker_environme
 from benchmarks.run import READY_WITHIN_S, WORKER_TEMPLATE, WORKER_TOPICS
 from benchmarks.servers import Servers
 
+DATABASE: Final = "growth"
 BACKLOG_RECORDS: Final = 200_000
 WARM_RECORDS: Final = 600
 SAMPLE_S: Final = 0.25
@@ -63,7 +64,7 @@ async def growth(servers: Servers, records: int, console: Console) -> Growth:
     Raises:
         FailedRunError: it did not.
     """
-    name = "growth"
+    name = DATABASE
     await prepare_worker(servers)
     await servers.make_database(name, WORKER_TEMPLATE)
     await registration(servers, name, "migrate")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -135,3 +136,50 @@ async def registration(servers: Servers, database: str, *arguments: str) -> None
     if not ended or child.exit_code:
         msg = f"registration {' '.join(arguments)} failed:\n{child.last_lines()}"
         raise FailedRunError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What the kernel counted for a command that has ended."""
+
+    exit_code: int
+    duration_s: float
+    cpu_s: float
+    resident_most_mib: float
+
+
+async def command(arguments: list[str], environment: Mapping[str, str], output: Path, within_s: float) -> Used:
+    """
+    Run one of the worker's commands to its end.
+
+    Args:
+        arguments: of `registration`.
+        environment: added to ours.
+        output: takes its stdout.
+        within_s: the longest that it may take.
+    Raises:
+        FailedRunError: it did not end.
+    """
+    return await asyncio.to_thread(_command, arguments, environment, output, within_s)
+
+
+def _command(arguments: list[str], environment: Mapping[str, str], output: Path, within_s: float) -> Used:
+    began = time.monotonic()
+    with output.open("wb") as out:
+        line = [sys.executable, "-m", "worker", *arguments]
+        actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1)]
+        pid = os.posix_spawn(sys.executable, line, {**os.environ, **environment}, file_actions=actions)
+        while (ended := os.wait4(pid, os.WNOHANG))[0] == 0:
+            if time.monotonic() - began > within_s:
+                os.kill(pid, signal.SIGKILL)
+                os.wait4(pid, 0)
+                msg = f"registration {' '.join(arguments)} did not end in {within_s:g} s"
+                raise FailedRunError(msg)
+            time.sleep(POLL_S)
+    _, status, used = ended
+    return Used(
+        os.waitstatus_to_exitcode(status),
+        round(time.monotonic() - began, 2),
+        round(used.ru_utime + used.ru_stime, 2),
+        round(used.ru_maxrss / 1024, 1),
+    )
