@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(3, gt=0, description="How often a worker tells Kafka that it lives.")
     rebalance_timeout_s: float = Field(30, gt=0, description="Longest that a rebalance waits for this worker.")
     look_interval_s: float = Field(1, gt=0, description="How often an idle lane looks whether its partition is still its own.")
+    stall_s: float = Field(
+        120,
+        gt=0,
+        description="A partition that stands still so long, with commands to do and no wait to explain it, ends `/livez`.",
+    )
     drain_timeout_s: float = Field(15, gt=0, description="Longest that SIGTERM waits for work in flight.")
     breaker_run: int = Field(100, ge=1, description="Dead letters in a row on a partition that stop it.")
     breaker_pause_s: float = Field(

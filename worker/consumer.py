@@ -17,6 +17,7 @@ from worker.errors import LostPartitionError, RejoinError, UnavailableError
 from worker.kafka import Member, Membership, Partition
 from worker.lane import BREAKER_OPEN, Lane
 from worker.parts import Parts
+from worker.watchdog import Watchdog
 
 POLL_S: Final = 0.2
 POLL_WHILE_SOME_ARE_FULL_S: Final = 0.01
@@ -47,10 +48,11 @@ class Consumer:
         self._joined = False
         self._committed_at = 0.0
         self._told_at = 0.0
+        self._watchdog = Watchdog(parts.settings.stall_s)
 
     def alive(self) -> bool:
-        """The loop answers."""
-        return True
+        """No partition stands still with commands to do and no reason to wait."""
+        return not self._watchdog.stalled
 
     def reasons(self) -> list[str]:
         """Say why this worker can't do its job just now; empty where it can."""
@@ -67,6 +69,13 @@ class Consumer:
         Raises:
             Exception: a bug of ours in a lane; no offset was moved by it.
         """
+        watching = asyncio.create_task(self._watch(), name="watchdog")
+        try:
+            await self._take_part(stop)
+        finally:
+            watching.cancel()
+
+    async def _take_part(self, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
             try:
@@ -189,6 +198,30 @@ class Consumer:
         for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 self._log.error("lane.closed", exc_info=error)
+
+    async def _watch(self) -> None:
+        """Beside the poller, whose own standstill it would see too."""
+        while True:
+            await asyncio.sleep(self._watchdog.interval_s)
+            lanes = {partition: lane for partition, (lane, _) in self._lanes.items()}
+            self._watchdog.keep({partition.partition for partition in lanes})
+            for partition, lane in lanes.items():
+                if await self._has_no_excuse(partition, lane):
+                    self._watchdog.at_work(partition.partition, lane.next_offset, time.monotonic())
+                else:
+                    self._watchdog.excuse(partition.partition)
+
+    async def _has_no_excuse(self, partition: Partition, lane: Lane) -> bool:
+        """Say whether a lane should be at work: no wait of a name, and commands beyond its position, as Kafka says."""
+        if lane.reason is not None or self._member is None:
+            return False
+        if self._watchdog.moved(partition.partition, lane.next_offset):
+            return True
+        try:
+            _, end = await self._member.bounds(partition)
+        except (UnavailableError, LostPartitionError):
+            return False
+        return end > lane.next_offset and lane.reason is None
 
     def _tell_progress(self) -> None:
         """Show where the lanes stand, and commit to Kafka for lag dashboards: PostgreSQL knows the position."""

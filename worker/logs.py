@@ -43,6 +43,7 @@ EVENTS: Final[dict[str, str]] = {
     "lane.input_lost": "Commands not yet done are gone from the log. `registration partitions resume --from-log-start`.",
     "lane.input_given_up": "An operator gave up commands that the log has lost: the partition goes on at the log's start.",
     "lane.recovered": "The partition works again.",
+    "lane.stalled": "It stands still with commands to do, and no wait explains it: not alive, so restart it, and keep its log.",
     "lane.stopped": "One record met a bug: its partition is stopped. Deploy a fix, or `registration partitions skip`.",
     "lane.topic_anew": "The topic was made anew: its log begins again, the inbox removes what was done before.",
     "lane.waiting": "The partition can't go on, and why; it tries again by itself.",

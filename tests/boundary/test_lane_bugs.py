@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from tests.boundary.conditions import until
@@ -10,6 +13,8 @@ from tests.commands import registration_id
 from tests.conftest import World
 from worker import settlement
 from worker.errors import DatabaseBugError
+from worker.kafka import Record
+from worker.lane import Lane
 from worker.registration import Accepted
 from worker.rows import decision_row
 
@@ -101,3 +106,52 @@ async def test_trouble_that_lasts_is_tried_ever_more_rarely(track: Track) -> Non
     assert failures >= 3
     assert len(track.said("lane.waiting")) == 1
     assert not track.said("lane.recovered")
+
+
+async def test_a_lane_that_hangs_ends_livez_and_one_that_waits_does_not(track: Track, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With commands to do, nothing that explains it, and for long enough; the log says so once."""
+    await track.make()
+    take, hanging, over = Lane._take, asyncio.Event(), asyncio.Event()
+
+    async def hang(lane: Lane) -> Sequence[Record]:
+        hanging.set()
+        await over.wait()
+        return await take(lane)
+
+    async with working(track, stall_s=0.4) as worker:
+        await worker.waits_for(None)
+        monkeypatch.setattr(Lane, "_take", hang)
+        await hanging.wait()
+        await track.send(track.command(), track.command())
+
+        async def is_dead() -> bool:
+            return not worker.consumer.alive()
+
+        await until(is_dead, "livez fell")
+        reasons = worker.consumer.reasons()
+        over.set()
+        await track.at(2)
+
+        async def is_alive() -> bool:
+            return worker.consumer.alive()
+
+        await until(is_alive, "livez is back")
+
+    assert reasons == []
+    assert len(track.said("lane.stalled")) == 1
+
+
+async def test_a_named_wait_is_no_standstill(track: Track) -> None:
+    """However long it lasts, no restart would mend it."""
+    await publish(track.world, "tenant-later", of_a_later_release=True)
+    await track.make()
+    await track.send(track.command())
+    try:
+        async with working(track, stall_s=0.2) as worker:
+            await track.says("lane.claimed", 4)
+            alive = worker.consumer.alive()
+    finally:
+        await publish(track.world, "tenant-later")
+
+    assert alive
+    assert not track.said("lane.stalled")
