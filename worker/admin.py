@@ -160,7 +160,7 @@ async def http_server(
         timeout_keep_alive=math.ceil(room.limits.idle_timeout_s),
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
-    server = _Server(config)
+    server = _Server(config, handshake_timeout_s=room.limits.head_timeout_s)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.started_or_ended(task)
@@ -171,11 +171,15 @@ async def http_server(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers, and with a way to wait for its start."""
+    """
+    Uvicorn without signal handlers, with a way to wait for its start, and with a bound for who does not begin TLS: such a
+    connection is none yet for its protocol, so that no other limit meets it.
+    """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, handshake_timeout_s: float) -> None:
         super().__init__(config)
         self._up = asyncio.Event()
+        self._handshake_timeout_s = handshake_timeout_s
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -183,9 +187,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
+        """Start on the sockets, and say so."""
+        await self.lifespan.startup()
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        within_s = self._handshake_timeout_s if tls else None
+        self.servers = [
+            await loop.create_server(
+                self._protocol, sock=each, ssl=tls, backlog=self.config.backlog, ssl_handshake_timeout=within_s
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
         self._up.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
 
     async def started_or_ended(self, task: asyncio.Task[None]) -> None:
         """Wait until it serves; raise what it ended with, if it did."""

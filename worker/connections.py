@@ -161,9 +161,10 @@ class Connection(HttpToolsProtocol):
         if self._socket is not None:
             self._socket.abort()
 
-    def hear_no_more(self) -> None:
-        """Drop whatever still arrives."""
+    def linger(self) -> None:
+        """Drop whatever still arrives; whoever needs room may have this one's."""
         self._is_deaf = True
+        self.room.waiting[self] = None
 
     def pause_writing(self) -> None:
         """Wait for a reader, and not for ever."""
@@ -218,7 +219,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = True
         self._head_bytes = self._body_bytes = self._framing_bytes = 0
-        self._end_in(self._limits.head_timeout_s)
+        self._time_head()
+
+    def _time_head(self) -> None:
+        """Let the head's time run, but not while requests before it keep us from reading on."""
+        self._end_in(None if self.pipeline else self._limits.head_timeout_s)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header. What follows a chunked body is none: added to the others it could pass for the caller's token."""
@@ -249,11 +254,15 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, for a while."""
+        """Wait for the next request, for a while; whoever has the answer and sends a body all the same is not waited for."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
         is_busy = not self.cycle.response_complete or bool(self.pipeline)
-        if not (is_busy or self.is_receiving or self.transport.is_closing()):
+        if self._is_in_body and self.cycle.response_complete:
+            self.transport.close()
+        elif self._is_in_head and not self._is_deaf:
+            self._time_head()
+        elif not (is_busy or self.is_receiving or self.transport.is_closing()):
             self.room.waiting[self] = None
             self._end_in(self._limits.idle_timeout_s)
 
@@ -385,7 +394,7 @@ class _Ending(asyncio.Transport):
         self._is_closing = True
         loop, timeout_s = self._connection.loop, self._connection.room.limits.answer_timeout_s
         if self._connection.is_receiving and self._inner.can_write_eof():
-            self._connection.hear_no_more()
+            self._connection.linger()
             self._inner.write_eof()
             self._inner.resume_reading()
             loop.call_later(LINGER_S, self._inner.close)

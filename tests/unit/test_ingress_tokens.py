@@ -393,3 +393,11 @@ def test_the_last_good_keys_serve_a_day_and_not_a_second_longer(reason: Reason) 
     assert held.reasons() == [f"keys of the identity provider: older than 24 h ({reason})"]
     assert metrics.registry.get_sample_value("registration_jwks_refresh_failures_total", {"reason": reason}) == 1
     assert metrics.registry.get_sample_value("registration_jwks_age_seconds") == AGE_MAX_S + 1
+
+
+def test_a_key_that_is_not_for_checking_signatures_is_left_out() -> None:
+    """A set says so by `use` or by `key_ops` (RFC 7517, 4.2 and 4.3)."""
+    public = RSAAlgorithm.to_jwk(rsa.generate_private_key(65_537, 2_048).public_key(), as_dict=True)
+    entries = [{**public, "kid": "verify", "key_ops": ["verify"]}, {**public, "kid": "encrypt", "key_ops": ["encrypt", "wrapKey"]}]
+
+    assert keys_of({"keys": entries}, development=False).keys() == {"verify"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,23 @@ def test_chunks_are_bounded_in_lines_and_in_bytes() -> None:
     assert [len(chunk) for chunk in in_chunks(iter(small))] == [200, 200, 50]
     assert [len(chunk) for chunk in in_chunks(iter(large))] == [3, 3, 1]
     assert list(in_chunks(iter(()))) == []
+
+
+@pytest.mark.parametrize("named", ["", 0, False, []], ids=repr)
+def test_a_line_with_an_empty_tenant_is_refused_and_not_given_to_another(named: object) -> None:
+    """As any tenant that is none: a bank's customer must not end at the one that `--tenant` names for lines without."""
+    with pytest.raises(RefusedLineError) as refused:
+        PUBLISHER.read(json.dumps({**commands.body_of("somebody@example.com"), "tenantId": named}).encode())
+
+    assert refused.value.faults == (("/tenantId", "text.not_allowed"),)
+
+
+def test_two_keys_of_a_service_are_never_one_registration() -> None:
+    """Half a surrogate pair is no text; whatever it is taken for, it is not another key: its person would be taken for a repeat."""
+    ids = []
+    for key in ("?", "\ud800", "\udfff"):
+        with suppress(RefusedLineError):
+            line = json.dumps({**commands.body_of("somebody@example.com"), "idempotencyKey": key})
+            ids.append(PUBLISHER.read(line.encode()).command.registration_id)
+
+    assert len(set(ids)) == len(ids) >= 1

@@ -1,7 +1,7 @@
 """
 Around every request: its trace, one log line, its metrics, and an answer even where our own code fails.
 
-Nothing of a query, a body, a header or an id in the path is logged; the route's template is.
+Nothing of a query, a body or a header is logged, and of a path the route's template and a registration's id alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import logs
+from worker.ingress import answers
 from worker.ingress.parts import ANSWER, TRACE, Answer, Parts
 from worker.ingress.problems import ProblemError, response
 from worker.ingress.requests import Trace
@@ -77,7 +78,7 @@ class Access:
             scope[ANSWER].code = "client-gone"
         except asyncio.CancelledError:  # the process ends, and its time to drain is over
             if not exchange.status:
-                await self._answer(scope, exchange, "overloaded")
+                await self._give(scope, exchange, _cut_off(scope[ANSWER]))
             raise
         except Exception as error:
             trace: Trace = scope[TRACE]
@@ -91,8 +92,11 @@ class Access:
         await self._answer(scope, exchange, refusal.code, refusal.detail)
 
     async def _answer(self, scope: Scope, exchange: _Exchange, code: str, detail: str | None = None) -> None:
-        scope[ANSWER].code = code
-        answer = response(ProblemError(code, detail), trace_id=scope[TRACE].trace_id, base_url=self._parts.base_url)
+        await self._give(scope, exchange, ProblemError(code, detail))
+
+    async def _give(self, scope: Scope, exchange: _Exchange, problem: ProblemError) -> None:
+        scope[ANSWER].code = problem.code
+        answer = response(problem, trace_id=scope[TRACE].trace_id, base_url=self._parts.base_url)
         await answer(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
@@ -179,6 +183,13 @@ class _Exchange:
         except (TimeoutError, ProblemError):
             return False
         return self._is_read
+
+
+def _cut_off(answer: Answer) -> ProblemError:
+    """Return what a request is told that the process has no more time for."""
+    if answer.may_be_taken_in and answer.registration_id is not None:
+        return answers.unknown(answer.registration_id)
+    return ProblemError("overloaded")
 
 
 def _route(scope: Scope) -> str:

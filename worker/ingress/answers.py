@@ -13,6 +13,10 @@ from worker.core.customer import Fault
 from worker.ingress.problems import ProblemError
 from worker.ingress.waiting import COMPLETE, FAILED, PENDING, Outcome
 
+_UNKNOWN: Final = (
+    "Kafka did not acknowledge the registration in time, so whether it was taken in is unknown. "
+    "Ask for its status, and repeat with the same Idempotency-Key."
+)
 API: Final = "/api/v2.1"
 CUSTOMERS: Final = f"{API}/customers"
 REGISTRATIONS: Final = f"{API}/registrations"
@@ -40,6 +44,11 @@ def pending(registration_id: str, age_s: int | None = None) -> dict[str, Any]:
     """Return `data` of a registration that has no outcome yet."""
     age = {} if age_s is None else {"ageS": age_s}
     return {"registrationId": registration_id, "status": PENDING, **age}
+
+
+def unknown(registration_id: str) -> ProblemError:
+    """Return the problem of a registration that Kafka may have, or may not."""
+    return ProblemError("kafka-unavailable", _UNKNOWN, members={"registrationId": registration_id})
 
 
 def refusal(outcome: Outcome) -> ProblemError:

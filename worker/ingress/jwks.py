@@ -215,7 +215,7 @@ def keys_of(document: object, *, development: bool) -> Jwks:
 def _usable(entry: Mapping[str, Any]) -> Key | None:
     """Return an entry's key; None where it is for another purpose, of another kind, broken or too short."""
     algorithm = entry.get("alg", "RS256")
-    if entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
+    if entry.get("use", "sig") != "sig" or entry.get("kty") == "oct" or not _verifies(entry.get("key_ops", ["verify"])):
         return None
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         return None
@@ -228,6 +228,11 @@ def _usable(entry: Mapping[str, Any]) -> Key | None:
     fitting = _RSA if entry.get("kty") == "RSA" and "alg" not in entry else (key.algorithm_name,)
     algorithms = tuple(name for name in fitting if name in ALGORITHMS)
     return Key(key.key, algorithms) if algorithms else None
+
+
+def _verifies(operations: object) -> bool:
+    """Say whether a key's operations (RFC 7517, 4.3) are a list with the one that we need."""
+    return isinstance(operations, list) and "verify" in operations
 
 
 def _is_of_tls(error: BaseException | None) -> bool:

@@ -88,9 +88,15 @@ class IngressHealth:
 
 @dataclass(slots=True)
 class Answer:
-    """What the access log says of an answer beside its status, and more headers of it."""
+    """
+    What the access log says of an answer beside its status, and more headers of it.
+
+    Attributes:
+        may_be_taken_in: Kafka may have the registration, so that nobody is told that nothing happened.
+    """
 
     code: str = ""
+    may_be_taken_in: bool = False
     registration_id: str | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
 

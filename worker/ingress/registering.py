@@ -24,7 +24,7 @@ from worker.core.shape import read_customer
 from worker.errors import TooSlowError, UnavailableError
 from worker.ingress import answers, commands, passwords
 from worker.ingress.admission import admitted
-from worker.ingress.idempotency import key_of
+from worker.ingress.idempotency import Running, key_of
 from worker.ingress.parts import Parts, answer_of, parts_of, trace_of
 from worker.ingress.problems import ProblemError
 from worker.ingress.reading import Read
@@ -37,10 +37,6 @@ from worker.registration import local_day
 NO_STORE: Final = {"Cache-Control": "no-store"}
 REPLAYED: Final = {"Idempotency-Replayed": "true"}
 _RANDOM_BYTES: Final = 5
-_UNKNOWN: Final = (
-    "Kafka did not acknowledge the registration in time, so whether it was taken in is unknown. "
-    "Ask for its status, and repeat with the same Idempotency-Key."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ async def register(request: Request) -> Response:
     body = await parts.reader.read(await body_of(request, parts.settings.body_max_bytes, parts.settings.body_timeout_s))
     registration = _registration(parts, tenant.tenant_id, caller.subject, key, body.canonical)
     running = (registration.registration_id, registration.fingerprint)
-    if (joined := await parts.joins.joined(running)) is not None:
+    if (joined := await _joined(request, running)) is not None:
         return _answer(parts, registration, prefers, await _outcome(parts, registration, joined, prefers), is_replayed=True)
     async with parts.joins.leading(running) as where:
         if registration.is_keyed and (first := await _first_outcome(parts, registration)) is not None:
@@ -110,7 +106,7 @@ async def _take_in(request: Request, caller: Caller, tenant: Versions, registrat
         customer=customer,
     )
     key = commands.partition_key(tenant.tenant_id, checked.applicant.email_normalized, parts.tenants.secrets.partition)
-    return await _publish(parts, commands.message(command, registration.uuid, key, trace_of(request).parent), registration)
+    return await _publish(request, commands.message(command, registration.uuid, key, trace_of(request).parent), registration)
 
 
 def _registration(parts: Parts, tenant_id: str, subject: str, key: str | None, body: bytes) -> _Registration:
@@ -169,20 +165,32 @@ def _refuse(refused: Refused) -> NoReturn:
     raise ProblemError(refused.code, errors=refused.faults, members=members)
 
 
-async def _publish(parts: Parts, message: OutMessage, registration: _Registration) -> Sent:
+async def _joined(request: Request, running: Running) -> Sent | None:
+    """Wait for another request with this key and body, which Kafka may have meanwhile; None where there is nothing to join."""
+    answer = answer_of(request)
+    answer.registration_id, answer.may_be_taken_in = running[0], True
+    sent = await parts_of(request).joins.joined(running)
+    if sent is None:
+        answer.registration_id, answer.may_be_taken_in = None, False
+    return sent
+
+
+async def _publish(request: Request, message: OutMessage, registration: _Registration) -> Sent:
     """
     Hand the command to Kafka.
 
     Raises:
         ProblemError: `kafka-unavailable`, with the registration's id where the topic may have it all the same.
     """
+    parts = parts_of(request)
+    answer_of(request).may_be_taken_in = True
     try:
         with parts.metrics.produce_seconds.time():
             sent = await parts.producer.send(message)
     except UnacknowledgedError:
         parts.health.kafka_answers = False
         parts.metrics.produce_failures.labels("unknown").inc()
-        raise ProblemError("kafka-unavailable", _UNKNOWN, members={"registrationId": registration.registration_id}) from None
+        raise answers.unknown(registration.registration_id) from None
     except UnavailableError:
         parts.health.kafka_answers = False
         parts.metrics.produce_failures.labels("not-sent").inc()

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -220,7 +220,7 @@ async def _chunks(files: Sequence[str], stop: asyncio.Event) -> AsyncIterator[li
         asyncio.run_coroutine_threadsafe(ready.put(item), loop).result()
 
     def read() -> None:
-        with suppress(RuntimeError, asyncio.CancelledError):  # the loop has ended, and nobody waits for the rest
+        with suppress(RuntimeError, CancelledError):  # the loop has ended, and nobody waits for the rest
             try:
                 for chunk in in_chunks(line for file in files for line in lines_of(file)):
                     put(chunk)

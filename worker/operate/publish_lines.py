@@ -111,18 +111,21 @@ class Publisher:
         return self._draft(document, bare, customer, None, password)
 
     def _draft(self, document: Mapping[str, Any], bare: object, customer: Customer, phc: str | None, password: str | None) -> Draft:
-        tenant, faults = document.get("tenantId") or self.tenant, []
+        named, faults = document.get("tenantId"), []
+        tenant = self.tenant if named is None else named
         if tenant is None or not _is_tenant(tenant):
             faults.append(Fault("/tenantId", "required" if tenant is None else "text.not_allowed", ""))
         key, given = document.get("idempotencyKey"), document.get("registrationId")
         if key is not None and not (isinstance(key, str) and key):
             faults.append(Fault("/idempotencyKey", "type.unexpected", ""))
+        elif key is not None and not _is_encodable(key):
+            faults.append(Fault("/idempotencyKey", "text.not_allowed", ""))
         if given is not None and (not isinstance(given, str) or ids.registration_uuid(given) is None):
             faults.append(Fault("/registrationId", "registration_id.invalid", ""))
         if faults:
             raise RefusedLineError(*((fault.pointer, fault.code) for fault in faults))
         assert isinstance(tenant, str)  # noqa: S101 - looked at above
-        text = f"key {key}".encode(errors="replace") if key is not None else b"body " + _sorted(bare)
+        text = f"key {key}".encode() if key is not None else b"body " + _sorted(bare)
         registration_id = given or ids.upstream_registration(tenant, text, self.key)
         try:
             command = RegisterCustomer.model_validate(
@@ -227,6 +230,15 @@ def _passwords_in(document: Any, above: str = "") -> Iterator[str]:  # noqa: ANN
 def _sorted(document: object) -> bytes:
     """Return a document's one form: members sorted, ASCII. RFC 8785 would be another, in twenty times the time."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _is_encodable(text: str) -> bool:
+    """Say whether a text is whole: half a surrogate pair is no character, and whatever it is taken for may be another text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_tenant(tenant: object) -> bool:

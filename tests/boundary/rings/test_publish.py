@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,11 @@ from tests.boundary import topics
 from tests.boundary.conditions import until
 from tests.conftest import World
 from worker import app
-from worker.kafka import Record
+from worker.config import Settings
+from worker.kafka import Producer, Record
 from worker.metrics import Metrics
+from worker.operate import publish
+from worker.operate.publish_lines import Publisher
 
 KEY = "a secret of nobody's at all"
 PASSWORD = "SecurePass123!"
@@ -261,3 +265,42 @@ async def test_a_missing_secret_or_file_is_one_line_that_names_it(key: str, file
     assert ran.code == 2
     assert ran.err.count("\n") == 1
     assert ("REGISTRATION_PUBLISH_KEY" if key == "short" else file) in ran.err
+
+
+async def test_an_interrupted_publish_leaves_no_thread_with_an_error(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever presses Ctrl-C reads how far it came, and no traceback."""
+    failed: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: failed.append(told.exc_type.__qualname__))
+    file = tmp_path / "people.jsonl"
+    file.write_text("".join(f"{json.dumps(commands.data(commands.email_of(number)))}\n" for number in range(1_500)))
+    settings = world.settings
+
+    def run() -> None:
+        asyncio.run(_interrupted(settings, str(file)))
+
+    await asyncio.to_thread(run)
+    for thread in threading.enumerate():
+        if thread.name == "read":
+            await asyncio.to_thread(thread.join, 10)
+
+    assert failed == []
+
+
+async def _interrupted(settings: Settings, file: str) -> None:
+    """Send a file, and be told to stop after the first line."""
+    stop = asyncio.Event()
+    producer = Producer(settings.kafka_bootstrap, timeout_s=5, client_id="tests")
+    try:
+        await publish.publish(
+            settings,
+            [file],
+            Publisher(b"a secret of nobody's at all", commands.TENANT),
+            stop,
+            producer=producer,
+            told=lambda _result: stop.set(),
+            progress=lambda _file, _done, _total: None,
+        )
+    finally:
+        await producer.stop()
