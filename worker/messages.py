@@ -107,7 +107,8 @@ def letter(verdict: DeadLetter) -> Outgoing:
 
 def pack(message: OutMessage) -> bytes:
     """Put key, value and headers of a dead letter into one piece, to be sealed."""
-    return json.dumps([_text(message.key), _text(message.value), pack_headers(message.headers)]).encode()
+    parts = [_text(message.key), _text(message.value), pack_headers(message.headers)]
+    return json.dumps(parts, ensure_ascii=False).encode()  # escaped, random bytes would take twice as much
 
 
 def unpack(packed: bytes) -> OutMessage:

@@ -27,6 +27,8 @@ from worker.store import DeleteKey, StaleError, box_place, delete_published
 
 Key = tuple[str, str]
 """Tenant and registration, or tenant and email."""
+Claim = tuple[str, ...]
+"""What two commands of one batch may share: `registration` or `email`, the tenant, and which."""
 Known = Mapping[Key, Row]
 
 _TRIES: Final = 3
@@ -116,6 +118,8 @@ async def settle(db: Database, move: Move, verdicts: Sequence[Verdict], deletes:
         UnavailableError, TooSlowError, UnstorableError: nothing is committed.
         CommitUnknownError: nobody knows yet.
     """
+    letters = [verdict for verdict in verdicts if isinstance(verdict, DeadLetter)]
+    boxes = {letter.record.offset: _box(letter, sealer) for letter in letters}
 
     async def work(connection: Connection) -> Settled:
         await _move(connection, move)
@@ -127,8 +131,8 @@ async def settle(db: Database, move: Move, verdicts: Sequence[Verdict], deletes:
             accepted += await _settle_pass(connection, one_pass, done)
         for table, row in _BY_CUSTOMER.items():
             await _copy(connection, table, [row(verdict) for verdict in accepted])
-        await _copy(connection, "outbox", [_outbox_row(move.partition, item, sealer) for item in done.outgoing])
-        await _keep_dead_letters(connection, [v for v in verdicts if isinstance(v, DeadLetter)], sealer)
+        await _copy(connection, "outbox", [_outbox_row(move.partition, item, boxes) for item in done.outgoing])
+        await _keep_dead_letters(connection, letters, boxes)
         return done
 
     for _ in range(_TRIES):
@@ -141,22 +145,25 @@ def passes(verdicts: Sequence[Verdict]) -> Iterator[list[Verdict]]:
     """
     Divide a batch so that in each pass a registration and an email occur at most once, the first by offset first.
 
-    What is held back holds back whatever shares its registration or its email.
+    What is held back holds back whatever shares its registration or its email. Dead letters of one registration may share a
+    pass: they decide nothing, and a faulty command that is sent in a loop would else take as many passes as a batch has records.
     """
     waiting: Sequence[Verdict] = verdicts
     while waiting:
-        seen: set[tuple[str, ...]] = set()
+        taken: set[Claim] = set()
+        of_letters: set[Claim] = set()
         now: list[Verdict] = []
         later: list[Verdict] = []
         for verdict in waiting:
-            claims = _claims(verdict)
-            (now if seen.isdisjoint(claims) else later).append(verdict)
-            seen.update(claims)
+            claims, is_letter = _claims(verdict), isinstance(verdict, DeadLetter)
+            is_free = taken.isdisjoint(claims) and (is_letter or of_letters.isdisjoint(claims))
+            (now if is_free else later).append(verdict)
+            (of_letters if is_free and is_letter else taken).update(claims)
         yield now
         waiting = later
 
 
-def _claims(verdict: Verdict) -> tuple[tuple[str, ...], ...]:
+def _claims(verdict: Verdict) -> tuple[Claim, ...]:
     if verdict.tie is None:
         return ()
     registration = ("registration", verdict.tie.tenant_id, verdict.tie.registration_id)
@@ -228,8 +235,9 @@ async def _find_taken(connection: Connection, accepted: Sequence[Accepted]) -> f
 
 
 async def _write_outcomes(connection: Connection, outcomes: Sequence[Verdict], known: Known) -> None:
-    """Write registrations; in place of FAILED, where it is that."""
-    rows = sorted(map(registration_row, outcomes), key=_BY_REGISTRATION)
+    """Write registrations; in place of FAILED, where it is that. Of several dead letters of one it names the last."""
+    last = {_key(verdict): verdict for verdict in outcomes}
+    rows = sorted(map(registration_row, last.values()), key=_BY_REGISTRATION)
     fresh = [row for row in rows if (row[1], row[0]) not in known] if known else rows
     try:
         await _copy(connection, "registrations", fresh)
@@ -279,27 +287,29 @@ def _by_offset(outcomes: Sequence[Verdict], dead: Sequence[DeadLetter]) -> Seque
     return sorted((*decided, *dead), key=lambda verdict: verdict.record.offset)
 
 
-def _outbox_row(partition: Partition, item: Outgoing, sealer: Sealer) -> tuple[object, ...]:
+def _box(letter: DeadLetter, sealer: Sealer) -> bytes:
+    """Seal a dead letter: once, for the outbox and for what is kept of it."""
+    place = box_place(Partition(letter.record.topic, letter.record.partition), letter.record.offset)
+    return sealer.seal(messages.pack(messages.letter(letter).message), place)
+
+
+def _outbox_row(partition: Partition, item: Outgoing, boxes: Mapping[int, bytes]) -> tuple[object, ...]:
     message, place = item.message, (partition.topic, partition.partition, item.offset, item.kind)
     if item.kind == messages.LETTER:
-        return *place, None, sealer.seal(messages.pack(message), box_place(partition, item.offset)), item.packed_headers, True
+        return *place, None, boxes[item.offset], item.packed_headers, True
     return *place, message.key, message.value, item.packed_headers, False
 
 
-async def _keep_dead_letters(connection: Connection, letters: Sequence[DeadLetter], sealer: Sealer) -> None:
+async def _keep_dead_letters(connection: Connection, letters: Sequence[DeadLetter], boxes: Mapping[int, bytes]) -> None:
     if not letters:
         return
-    columns = list(zip(*(_dead_letter_row(letter, sealer) for letter in letters), strict=True))
+    columns = list(zip(*(_dead_letter_row(letter, boxes[letter.record.offset]) for letter in letters), strict=True))
     record = letters[0].record
     await connection.execute(statement("dead_letters_insert"), record.topic, record.partition, *columns)
 
 
-def _dead_letter_row(letter: DeadLetter, sealer: Sealer) -> tuple[object, ...]:
-    record, tie = letter.record, letter.tie
-    sealed = None
-    if letter.with_payload:
-        place = box_place(Partition(record.topic, record.partition), record.offset)
-        sealed = sealer.seal(messages.pack(messages.letter(letter).message), place)
+def _dead_letter_row(letter: DeadLetter, box: bytes) -> tuple[object, ...]:
+    record, tie, sealed = letter.record, letter.tie, box if letter.with_payload else None
     return (
         record.offset, letter.code, tie.tenant_id if tie else None, tie.registration_id if tie else None, sealed,
         letter.decided_at,
