@@ -259,9 +259,10 @@ class Lane:
                     self._stop_at(part[0].record.offset, bug)
                     return
                 waiting.extendleft(reversed(self._halves(part, "batch.bisected", type(bug).__name__)))
-            if self._breaker.tripped:
-                self._put_back([item.record for rest in waiting for item in rest])
-                return
+            else:
+                if self._breaker.tripped:  # by what was committed: after a failure it would put all back, to fail again at once
+                    self._put_back([item.record for rest in waiting for item in rest])
+                    return
 
     def _smaller(self, part: list[Examined], error: Exception) -> list[list[Examined]]:
         too_slow = isinstance(error, TooSlowError)

@@ -233,6 +233,18 @@ async def test_refusals_of_what_our_ingress_has_validated_pause_a_partition_too(
     assert await track.letters() == []
 
 
+async def test_the_trial_of_an_open_breaker_finds_the_one_record_that_the_database_refuses(track: Track) -> None:
+    """The batch is halved like any other; put back whole it would fail again, at once and for ever."""
+    good = registration_id()
+    await track.make()
+    await track.send(track.bad(), track.bad(), track.command(good), track.command(fingerprint="\0"))
+    async with working(track, breaker_run=2, breaker_pause_s=0.1):
+        await track.at(4)
+
+    assert (await track.outcomes())[good] == "REGISTRATION_COMPLETE"
+    assert len(await track.letters()) == 3
+
+
 async def test_a_box_whose_key_is_gone_is_waited_for(track: Track) -> None:
     """A dead letter that was sealed with a key that is no longer there keeps its partition, and says which setting it needs."""
     await track.make()
