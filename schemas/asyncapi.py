@@ -69,6 +69,7 @@ def document(examples: Mapping[str, Json]) -> Json:
 
 def _messages(examples: Mapping[str, Json]) -> Json:
     command_headers = _headers(REGISTER_CUSTOMER, _NEEDED)
+    command_headers["properties"]["redrive_of"] = _text("Set where an operator sent a dead letter again: which one it was.")
     return {
         REGISTER: _message(
             examples[REGISTER],

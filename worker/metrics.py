@@ -7,6 +7,7 @@ caller sent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +28,14 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 350, 500, 1000, 2000, 5000)
 
 
+def _tasks() -> float:
+    """Count the tasks of the event loop that asks; 0 where none runs, as in a command that prints metrics."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
 class Metrics:
     """
     The metrics of one process, in a registry of their own.
@@ -39,6 +48,7 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self._gauge("tasks", "Tasks of the event loop; a number that only grows is a leak.").set_function(_tasks)
 
         # The worker.
         self.records = self._counter("records", "Commands whose outcome was committed.", "outcome")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
 from rich.table import Table
 
@@ -17,6 +18,8 @@ from schemas.commands import COMMANDS_TOPIC
 from worker.config import Settings
 from worker.kafka import Partition, Reader, security_of
 from worker.operate.session import Session, session
+
+_TEXTS: Final = frozenset({"since when", "owner", "claimed at", "orders", "outbox"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class PartitionState:
 
     Attributes:
         next_offset: the position; None where no worker has claimed it yet.
+        since: when the position became what it is: since then the partition stands there; None where nobody noted it.
         lag: offsets from the position to the end of the log.
         owner: the first eight digits of the claim that may move the position.
         dead_letter_run: dead letters in a row, up to the position.
@@ -37,6 +41,7 @@ class PartitionState:
     log_start: int
     log_end: int
     next_offset: int | None
+    since: datetime | None
     lag: int
     owner: str | None
     claimed_at: datetime | None
@@ -140,23 +145,28 @@ async def skip(settings: Settings, partition: int, offset: int) -> Ordered:
 def render(states: list[PartitionState]) -> Table:
     """Return the partitions for people."""
     table = Table(box=None, pad_edge=False)
-    for name in ("partition", "position", "lag", "log", "owner", "claimed at", "dead in a row", "orders", "outbox"):
-        table.add_column(name, justify="left" if name in {"owner", "claimed at", "orders", "outbox"} else "right")
+    for name in ("partition", "position", "since when", "lag", "log", "owner", "claimed at", "dead in a row", "orders", "outbox"):
+        table.add_column(name, justify="left" if name in _TEXTS else "right")
     for state in states:
         orders = {"resume at": state.resume_at_offset, "skip": state.skip_offset}
         position = "-" if state.next_offset is None else str(state.next_offset)
         table.add_row(
             str(state.partition),
             f"[red]{position}[/red]" if _is_off(state) else position,
+            _time(state.since),
             str(state.lag),
             f"{state.log_start}-{state.log_end}",
             state.owner or "-",
-            f"{state.claimed_at:%Y-%m-%d %H:%M:%S}Z" if state.claimed_at else "-",
+            _time(state.claimed_at),
             str(state.dead_letter_run),
             ", ".join(f"{name} {offset}" for name, offset in orders.items() if offset is not None) or "-",
             f"{state.outbox}, oldest {state.outbox_oldest_s:.0f} s" if state.outbox_oldest_s is not None else str(state.outbox),
         )
     return table
+
+
+def _time(when: datetime | None) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S}Z" if when else "-"
 
 
 async def _states(opened: Session, reader: Reader) -> list[PartitionState]:
@@ -172,6 +182,7 @@ async def _states(opened: Session, reader: Reader) -> list[PartitionState]:
                 log_start=start,
                 log_end=end,
                 next_offset=position,
+                since=row["moved_at"] if row else None,
                 lag=max(end - (start if position is None else position), 0),
                 owner=str(row["owner"])[:8] if row and row["owner"] else None,
                 claimed_at=row["claimed_at"] if row else None,

@@ -1,7 +1,7 @@
 -- partitions: how the partitions of a topic stand, with what waits in their outbox.
 -- $1 text topic
-SELECT coalesce(k.partition, o.partition) AS partition, k.next_offset, k.owner, k.claimed_at, k.dead_letter_run,
-  k.resume_at_offset, k.skip_offset, coalesce(o.messages, 0) AS outbox, o.oldest_s AS outbox_oldest_s
+SELECT coalesce(k.partition, o.partition) AS partition, k.next_offset, k.owner, k.claimed_at, k.moved_at,
+  k.dead_letter_run, k.resume_at_offset, k.skip_offset, coalesce(o.messages, 0) AS outbox, o.oldest_s AS outbox_oldest_s
 FROM (SELECT * FROM kafka_offsets WHERE topic = $1) AS k
 FULL JOIN (
   SELECT command_partition AS partition, count(*) AS messages,

@@ -1,0 +1,2 @@
+-- republish_count: how many facts were frozen.
+SELECT count(*) AS total FROM republish
