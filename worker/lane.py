@@ -75,6 +75,8 @@ class Lane:
         self._open = False
         self._claimant = Claimant(partition, member, parts, self._relay)
         self._next = 0
+        self._end = 0
+        """The log's end at the last claim."""
         self._seek_to: int | None = None
         self._reached: int | None = None
         self._unverified: Claimed | None = None
@@ -196,7 +198,7 @@ class Lane:
         claim = claimed.claim
         self._stopped_at = None
         self._breaker.claimed(claim.dead_letter_run, resumed=claim.resume_at_offset is not None)
-        self._skip, self._next = claim.skip_offset, claim.next_offset
+        self._skip, self._next, self._end = claim.skip_offset, claim.next_offset, claimed.log_end
         self._unverified, self._seek_to, self._reached = claimed, claimed.seek, None
         if not self._failures:
             self.reason = None
@@ -353,7 +355,8 @@ class Lane:
         if self._stopped_at is not None and self._skip == self._stopped_at:
             self._stopped_at = self.reason = None
         self._parts.metrics.outbox(self.partition.partition, found.outbox_rows, found.outbox_oldest_s)
-        self._well()
+        if self._next >= self._end:  # else only a batch shows that the trouble is over, which may not be the database's
+            self._well()
 
     def _well(self) -> None:
         """Something was done or found in order since the last failure."""

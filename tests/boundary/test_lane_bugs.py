@@ -91,13 +91,14 @@ async def test_a_lane_that_made_progress_is_well_again(track: Track) -> None:
     assert track.said("lane.recovered")
 
 
-async def test_trouble_that_lasts_is_tried_ever_more_rarely(track: Track) -> None:
+@pytest.mark.parametrize("look_interval_s", [0.3, 0.01])
+async def test_trouble_that_lasts_is_tried_ever_more_rarely(track: Track, look_interval_s: float) -> None:
     """A claim is no progress, nor is the look after it: else each try is a line in the log, and the reason comes and goes."""
     await publish(track.world, "tenant-later", of_a_later_release=True)
     await track.make()
     await track.send(track.command())
     try:
-        async with working(track) as worker:
+        async with working(track, look_interval_s=look_interval_s) as worker:
             await track.says("lane.claimed", 4)
             failures = worker.lane()._failures
     finally:
