@@ -46,6 +46,14 @@ rings: $(TEST) $(PROJECT) kafka ## the longer tests: transport, identity provide
 mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten
 	@$(PY) -m tests.mutants
 
+.PHONY: faults
+faults: $(TEST) $(PROJECT) kafka ## kill the processes at every await, before and after; ARGS="--only worker/lane" chooses
+	@$(PY) -m tests.fault.crashpoints $(ARGS)
+
+.PHONY: soak
+soak: $(TEST) $(PROJECT) kafka ## half an hour under load with a fault each minute; MINUTES=60; what is held must not grow
+	@$(PY) -m tests.fault.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
 .PHONY: lint
 lint: $(TEST) $(PROJECT) ## check style, types and who may import whom
 	@$(PY) -m ruff check
