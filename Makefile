@@ -11,6 +11,9 @@ UV := .venv/uv/bin/uv
 UV_VERSION := 0.13.9
 PIP := $(PY) -m pip --disable-pip-version-check
 
+# Two at a time, each with servers of its own: much of a test is waiting. In the order of the folders, so that the short ones come last.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 # A stamp is named after the content that it stands for: no clock and no checkout can make a stale one look fresh.
 sum = $(firstword $(shell cat $(1) | cksum))
 MADE := .venv/.made
@@ -32,15 +35,15 @@ dev: $(DEV) $(PROJECT) kafka ## run everything in the foreground, until Ctrl-C
 
 .PHONY: test
 test: $(TEST) $(PROJECT) kafka ## run every test; ARGS="-k word" chooses
-	@$(PY) -m pytest --basetemp=.venv/pytest $(ARGS)
+	@$(PY) -m pytest --basetemp=.venv/pytest $(TWO) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(TEST) $(PROJECT) kafka ## ask the API whatever its description allows, and what not; MINUTES=10 says how long
 	@FUZZ_MINUTES=$(or $(MINUTES),5) $(PY) -m pytest --basetemp=.venv/pytest -o timeout=0 -s tests/boundary/test_schemathesis.py
 
 .PHONY: rings
-rings: $(TEST) $(PROJECT) kafka ## the longer tests: transport, identity provider, hostile requests, privacy, publish
-	@$(PY) -m pytest --basetemp=.venv/pytest tests/boundary/rings $(ARGS)
+rings: $(TEST) $(PROJECT) kafka ## the longer tests: transport, identity provider, hostile requests, privacy, publish, poison, faults
+	@$(PY) -m pytest --basetemp=.venv/pytest tests/boundary/rings tests/fault/rings $(ARGS)
 
 .PHONY: mutants
 mutants: $(TEST) $(PROJECT) ## change the rules in each small way; the tests must notice nine in ten

@@ -60,7 +60,7 @@ class Consumer:
             return ["kafka: not in the group yet"]
         if self._member is not None and not self._lanes and not self._member.knows_topic():
             return [f"kafka: there is no topic {self._how.topic}: run `registration migrate`"]
-        return [f"partition {p.partition}: {lane.reason}" for p, (lane, _) in self._lanes.items() if lane.reason]
+        return [f"partition {p.partition}: {lane.why}" for p, (lane, _) in self._lanes.items() if lane.reason]
 
     async def run(self, stop: asyncio.Event) -> None:
         """

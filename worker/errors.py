@@ -26,6 +26,13 @@ class UnavailableError(Exception):
         self.reason = reason
 
 
+class MissingTopicError(UnavailableError):
+    """Kafka answers, and has no such topic: it is waited for like a server, but only an operator can make it."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__("kafka", f"there is no topic {topic}: run `registration migrate`")
+
+
 class UnstorableError(Exception):
     """The database refuses the data of this batch: bisect until the record is alone; that one becomes a dead letter."""
 

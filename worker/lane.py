@@ -24,6 +24,7 @@ from worker.errors import (
     DatabaseBugError,
     FencedError,
     LostPartitionError,
+    MissingTopicError,
     RejoinError,
     TooSlowError,
     UnavailableError,
@@ -84,6 +85,9 @@ class Lane:
         self._stopped_at: int | None = None
         self._fences = 0
         self._failures = 0
+        self._told: set[str] = set()
+        """What `lane.waiting` has said since the lane was well."""
+        self._hint: str | None = None
         self._distrusted: UnavailableError | None = None
         self._queued_bytes = 0
         self._looked_at = 0.0
@@ -93,6 +97,11 @@ class Lane:
         """Records may be offered: few wait, and they are not large."""
         few = len(self._queue) < self._parts.settings.batch_max_records
         return self._open and few and self._queued_bytes < QUEUE_MAX_BYTES
+
+    @property
+    def why(self) -> str | None:
+        """The reason to wait, for people: what they have to do, where waiting does not help."""
+        return self._hint if self._hint is not None and self.reason == "kafka" else self.reason
 
     @property
     def next_offset(self) -> int:
@@ -362,6 +371,7 @@ class Lane:
         """Something was done or found in order since the last failure."""
         if self._failures:
             self._failures = 0
+            self._told.clear()
             self.reason = None if self._stopped_at is None else STOPPED
             self._log.info("lane.recovered", next_offset=self._next)
 
@@ -424,9 +434,11 @@ class Lane:
         self._failures += 1
         service = error.service if isinstance(error, UnavailableError) else "database"
         event = "commit.unknown" if isinstance(error, CommitUnknownError) else "lane.waiting"
-        if self.reason != service:
+        if str(error) not in self._told:  # each cause once: the one that lasts may not be the first
+            self._told.add(str(error))
             self._log.warning(event, service=service, reason=str(error))
         self.reason = service
+        self._hint = error.reason if isinstance(error, MissingTopicError) else None
         if not isinstance(error, CommitUnknownError):
             longest = min(BACKOFF_FIRST_S * 2 ** (self._failures - 1), BACKOFF_MAX_S)
             await self._sleep(uniform(longest / 2, longest))  # noqa: S311 - jitter

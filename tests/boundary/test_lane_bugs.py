@@ -109,6 +109,26 @@ async def test_trouble_that_lasts_is_tried_ever_more_rarely(track: Track, look_i
     assert not track.said("lane.recovered")
 
 
+async def test_each_cause_of_a_wait_is_told_once(track: Track) -> None:
+    """The one that lasts may not be the first: whoever reads the log looks for it there."""
+    await publish(track.world, "tenant-later", of_a_later_release=True)
+    await track.make()
+    await track.send(track.command())
+    try:
+        async with working(track):
+            await track.says("lane.waiting")
+            await publish(track.world, "tenant-latest", of_a_later_release=True)
+            await publish(track.world, "tenant-later")
+            await track.says("lane.waiting", 2)
+            await publish(track.world, "tenant-latest")
+            await track.at(1)
+    finally:
+        await publish(track.world, "tenant-later")
+        await publish(track.world, "tenant-latest")
+
+    assert [line["reason"].rpartition(" ")[2] for line in track.said("lane.waiting")] == ["tenant-later", "tenant-latest"]
+
+
 async def test_a_lane_that_hangs_ends_livez_and_one_that_waits_does_not(track: Track, monkeypatch: pytest.MonkeyPatch) -> None:
     """With commands to do, nothing that explains it, and for long enough; the log says so once."""
     await track.make()

@@ -21,6 +21,10 @@ PACKAGE: Final = Path(worker.__file__).parent
 EXCLUDED: Final = {
     "worker/dev/": "servers and tools on a developer's machine; no process of production runs it",
     "worker/operate/": "an operator's commands beside the workers; each has tests of its own",
+    "worker/cli/dead_letters.py": "likewise",
+    "worker/cli/events.py": "likewise",
+    "worker/cli/outbox.py": "likewise",
+    "worker/kafka/group.py": "asked by an operator's commands alone",
     "worker/ingress/__main__.py": "prints the description",
 }
 _KINDS: Final = {("GET_AWAITABLE", 0): "await", ("GET_AWAITABLE", 1): "enter", ("GET_AWAITABLE", 2): "exit"}

@@ -240,7 +240,7 @@ REFUSED: list[tuple[object, Reason]] = [
 ]
 
 
-@pytest.mark.parametrize(("document", "reason"), REFUSED, ids=repr)
+@pytest.mark.parametrize(("document", "reason"), REFUSED, ids=lambda value: None if isinstance(value, str) else "document")
 def test_keys_that_must_not_be_trusted_are_refused_whole(document: object, reason: Reason, tmp_path: Path) -> None:
     """Private, shared, broken, ambiguous and development keys; from a file, an ingress does not start, and one line says why."""
     file = tmp_path / "jwks.json"

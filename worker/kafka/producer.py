@@ -15,7 +15,7 @@ from zlib import crc32
 from aiokafka import AIOKafkaProducer
 
 from worker import logs
-from worker.errors import UnavailableError
+from worker.errors import MissingTopicError, UnavailableError
 from worker.kafka.records import (
     CLIENT_ERRORS,
     DEAD_LETTER_MAX_BYTES,
@@ -67,12 +67,15 @@ class Producer:
         Returns:
             Where each one is, in the order of the arguments.
         Raises:
+            MissingTopicError: a topic does not exist.
             UnavailableError: not all are acknowledged; some may be on the topic all the same.
         """
         producer = await bounded(self._ready(), self._timeout_s, "connect")
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await _send_batches(producer, messages)
+        except MissingTopicError:
+            raise
         except (*CLIENT_ERRORS, TimeoutError) as error:
             self._discard(producer, type(error).__name__)
             raise UnavailableError("kafka", f"produce: {type(error).__name__}") from None
@@ -149,8 +152,7 @@ class Producer:
 
 async def _send_batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage]) -> list[Sent]:
     """Build each partition's batches whole: a future for a batch instead of one for a message, and null may be sent."""
-    topics = {message.topic for message in messages}
-    partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in topics}
+    partitions = {topic: await _partitions(producer, topic) for topic in {message.topic for message in messages}}
     by_partition: dict[tuple[str, int], list[int]] = {}
     for index, message in enumerate(messages):
         all_of_topic = partitions[message.topic]
@@ -166,6 +168,21 @@ async def _send_batches(producer: AIOKafkaProducer, messages: Sequence[OutMessag
         meta = await future
         sent.update((index, Sent(meta.partition, meta.offset + at)) for at, index in enumerate(indexes))
     return [sent[index] for index in range(len(messages))]
+
+
+async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
+    """
+    Return a topic's partitions.
+
+    Raises:
+        MissingTopicError: Kafka answers, and has none of that name; aiokafka would wait for it as for a broker that is away.
+    """
+    client = producer.client
+    if not client.cluster.partitions_for_topic(topic):
+        await client.add_topic(topic)
+        if await client.force_metadata_update() and not client.cluster.partitions_for_topic(topic):
+            raise MissingTopicError(topic)
+    return sorted(await producer.partitions_for(topic))
 
 
 def _batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage], indexes: Sequence[int]) -> Iterator[tuple[Any, int, int]]:

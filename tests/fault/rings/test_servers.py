@@ -147,7 +147,6 @@ async def test_a_dead_letter_topic_that_is_missing_is_waited_for(recovered: Reco
         await cluster.verify()
 
 
-@pytest.mark.xfail(strict=True, reason="`/readyz` says `partition 0: kafka`, as for a broker that is away")
 async def test_a_dead_letter_topic_that_is_missing_is_named() -> None:
     """No worker makes it by itself: `/readyz` says what a person has to do."""
     async with network() as world:
