@@ -1,7 +1,7 @@
 """
 Waiting for outcomes: one shared look-up serves every request that waits, and none holds a connection while it does.
 
-The look-up runs only while somebody waits, 5 to 25 ms apart: often enough that a registration at rest is answered at
+The look-up runs only while somebody waits, 10 to 25 ms apart: often enough that a registration at rest is answered at
 once, and seldom enough that a thousand waiters cost the database what one does.
 """
 
@@ -26,7 +26,7 @@ PENDING: Final = "PENDING"
 Pair: TypeAlias = tuple[str, str]
 """Tenant id and registration id."""
 
-_INTERVAL_MIN_S: Final = 0.005
+_INTERVAL_MIN_S: Final = 0.01
 _INTERVAL_MAX_S: Final = 0.025
 _GROWTH: Final = 1.3
 _REST_FACTOR: Final = 2
