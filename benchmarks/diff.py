@@ -28,7 +28,7 @@ from benchmarks.servers import FailedRunError, Servers
 from worker import catalogues, settlement, store
 from worker.catalogues import Snapshot
 from worker.dev.stack import CATALOGUE
-from worker.kafka import LOG_APPEND_TIME, Partition
+from worker.kafka import Partition, PlainRecord
 from worker.postgres import Database
 from worker.registration import Accepted, examine
 from worker.sealing import Sealer
@@ -59,18 +59,6 @@ class Compared:
         return asdict(self)
 
 
-@dataclass(slots=True)
-class _Read:
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-    timestamp_type: int = LOG_APPEND_TIME
-
-
 async def diff(servers: Servers, customers: int, console: Console) -> Compared:
     """
     Store customers, and let the command compare for all of them.
@@ -94,14 +82,9 @@ async def diff(servers: Servers, customers: int, console: Console) -> Compared:
     return await _run(worker_environment(servers, _NAME), file, servers.folder / "diff.json")
 
 
-def _said(output: Path) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(output.read_text() or "{}")
-    return said
-
-
 async def _run(environment: dict[str, str], file: Path, output: Path) -> Compared:
     used = await command(["catalogue", "diff", str(file), "--json"], environment, output, WITHIN_S)
-    said = _said(output)
+    said: dict[str, Any] = json.loads(used.said or "{}")
     if not said.get("changed"):
         msg = f"catalogue diff found nothing, exit code {used.exit_code}"
         raise FailedRunError(msg)
@@ -134,8 +117,8 @@ def _accepted(command: Command, offset: int, snapshot: Snapshot) -> Accepted:
     return verdict
 
 
-def _read(command: Command, offset: int) -> _Read:
+def _read(command: Command, offset: int) -> PlainRecord:
     document = json.loads(command.value)
     ask_for_own_limit(document["customer"], offset)
     value = json.dumps(document).encode()
-    return _Read(_PLACE.topic, 0, offset, time.time_ns() // 1_000_000, command.key, value, command.headers)
+    return PlainRecord(_PLACE.topic, 0, offset, time.time_ns() // 1_000_000, command.key, value, command.headers)

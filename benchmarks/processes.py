@@ -140,8 +140,9 @@ async def registration(servers: Servers, database: str, *arguments: str) -> None
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What the kernel counted for a command that has ended."""
+    """What a command that has ended said on stdout, and what the kernel counted for it."""
 
+    said: str
     exit_code: int
     duration_s: float
     cpu_s: float
@@ -178,6 +179,7 @@ def _command(arguments: list[str], environment: Mapping[str, str], output: Path,
             time.sleep(POLL_S)
     _, status, used = ended
     return Used(
+        output.read_text(),
         os.waitstatus_to_exitcode(status),
         round(time.monotonic() - began, 2),
         round(used.ru_utime + used.ru_stime, 2),

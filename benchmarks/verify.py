@@ -47,7 +47,7 @@ async def verify(servers: Servers, registrations: int, console: Console) -> Veri
     console.print("verifying")
     output = servers.folder / "verify.json"
     used = await command(["verify", "--json"], worker_environment(servers, DATABASE), output, WITHIN_S)
-    said: dict[str, Any] = json.loads(output.read_text().splitlines()[-1])
+    said: dict[str, Any] = json.loads(used.said.splitlines()[-1])
     if used.exit_code or said["counts"]["accepted"] < registrations:
         msg = f"verify ended with {used.exit_code}: {said['totals']}"
         raise FailedRunError(msg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,26 +14,12 @@ from tests import commands
 from worker import dev
 from worker.catalogues import Snapshot, Versions
 from worker.core.catalogue import Catalogue, parse
-from worker.kafka import LOG_APPEND_TIME
+from worker.kafka import PlainRecord
 from worker.registration import Verdict, examine
 
 AT_MS: Final = 1_767_225_600_000
 """2026-01-01T00:00:00Z, when the records below came to the log."""
 DEVELOPMENT: Final = parse(yaml.safe_load((Path(dev.__file__).with_name("catalogue") / "development.yaml").read_text()))
-
-
-@dataclass(slots=True)
-class Read:
-    """A record as the consumer hands it over."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    timestamp_type: int = LOG_APPEND_TIME
 
 
 def record(
@@ -44,11 +29,11 @@ def record(
     offset: int = 7,
     topic: str = "commands",
     timestamp: int = AT_MS,
-) -> Read:
+) -> PlainRecord:
     """Return a command as it is read; by default with the headers that it needs."""
     packed = json.dumps(value).encode() if isinstance(value, Mapping) else value
     sent = tuple(commands.headers()) if headers is None else tuple(headers)
-    return Read(topic, 0, offset, timestamp, b"key", packed, sent)
+    return PlainRecord(topic, 0, offset, timestamp, b"key", packed, sent)
 
 
 def snapshot(*catalogues: Catalogue) -> Snapshot:

@@ -15,7 +15,7 @@ from tests.boundary import sessions
 from tests.boundary.databases import Home, copied
 from tests.boundary.ingress_door import Door, logged_in, opened
 from tests.boundary.places import Place
-from tests.boundary.tracks import Track
+from tests.boundary.tracks import Track, tracked
 from tests.conftest import World, settings_of, url_of
 from worker import app, logs
 from worker.dev.embedded import Stack
@@ -140,8 +140,5 @@ def fast_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 async def track(servers: Stack, home: Home, logged: io.StringIO) -> AsyncIterator[Track]:
     """A topic of its own, not yet made."""
     world = World(settings_of(servers, home.url), home.connection, f"commands.{os.urandom(6).hex()}")
-    upstream = app.producer_of(world.settings, "tests")
-    made = Track(world, upstream, logged)
-    await made.begin()
-    yield made
-    await upstream.stop()
+    async with tracked(world, logged) as made:
+        yield made

@@ -13,9 +13,9 @@ from schemas.base import header
 from tests import commands
 from tests.boundary.databases import Home
 from tests.conftest import SEALING_KEYS
-from tests.records import SNAPSHOT, Read, record, verdict_of
+from tests.records import SNAPSHOT, record, verdict_of
 from worker import settlement, store
-from worker.kafka import Partition
+from worker.kafka import Partition, PlainRecord
 from worker.messages import EVENT
 from worker.postgres import Database, connect
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict, examine
@@ -113,9 +113,9 @@ def statuses(done: Settled) -> list[tuple[int, str]]:
 REGISTERED, REFUSED = "customer.registered.v1", "customer.registration-rejected.v1"
 
 
-def read_of(verdict: Verdict) -> Read:
+def read_of(verdict: Verdict) -> PlainRecord:
     """Return the record of a verdict, as the tests made it."""
-    assert isinstance(verdict.record, Read)
+    assert isinstance(verdict.record, PlainRecord)
     return verdict.record
 
 

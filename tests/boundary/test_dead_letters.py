@@ -21,10 +21,9 @@ from tests import commands
 from tests.boundary import topics
 from tests.boundary.conditions import until
 from tests.boundary.shown import shown
-from tests.boundary.tracks import Track, publish, working
+from tests.boundary.tracks import Track, publish, tracked, working
 from tests.commands import registration_id
 from tests.conftest import World
-from worker import app
 from worker.__main__ import cli
 from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UnstorableError
 from worker.kafka import OutMessage, Record
@@ -32,6 +31,7 @@ from worker.operate import dead_letters, dead_letters_redrive
 from worker.operate.dead_letters import LetterId
 from worker.operate.dead_letters_masked import LINES_MAX, masked
 from worker.operate.dead_letters_redrive import LOCK, REDRIVE_OF, BusyError, Choice, NothingChosenError, Plan, Redriven, marked
+from worker.operate.progress import silent
 from worker.postgres import connect
 
 CANARY: Final = "Zebulon-Quixote"
@@ -49,26 +49,19 @@ SELECT pg_advisory_lock(1)
 @pytest.fixture
 async def track(world: World, logged: io.StringIO) -> AsyncIterator[Track]:
     """A topic with a database of its own, so that all dead letters there are this test's."""
-    upstream = app.producer_of(world.settings, "tests")
-    made = Track(world, upstream, logged)
-    await made.begin()
-    yield made
-    await upstream.stop()
-
-
-def quiet(_what: str, _done: int, _total: int) -> None:
-    """Show no progress."""
+    async with tracked(world, logged) as made:
+        yield made
 
 
 async def plan(track: Track, choice: Choice = ALL) -> Plan:
     """Freeze a set."""
-    return await dead_letters_redrive.plan(track.world.settings, choice, asyncio.Event(), quiet)
+    return await dead_letters_redrive.plan(track.world.settings, choice, asyncio.Event(), silent)
 
 
 async def redrive(track: Track, made: Plan) -> Redriven:
     """Send what was planned."""
     return await dead_letters_redrive.redrive(
-        track.world.settings, made, asyncio.Event(), by="tests", producer=track.producer, progress=quiet
+        track.world.settings, made, asyncio.Event(), by="tests", producer=track.producer, progress=silent
     )
 
 

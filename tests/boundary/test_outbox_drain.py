@@ -22,11 +22,8 @@ from worker.dev.embedded import Stack
 from worker.kafka import Partition, Producer
 from worker.operate import outbox, partitions
 from worker.operate.outbox import Drained
+from worker.operate.progress import silent
 from worker.settlement import Settled
-
-
-def quiet(_what: str, _done: int, _total: int) -> None:
-    """Show no progress."""
 
 
 async def leave(place: Place, *, age_s: int = 120) -> Settled:
@@ -44,7 +41,7 @@ async def drain(servers: Stack, place: Place, producer: Producer, stop: asyncio.
         settings_of(servers, place.home.url, group=place.partition.topic),
         stop or asyncio.Event(),
         producer=producer,
-        progress=quiet,
+        progress=silent,
         topic=place.partition.topic,
     )
 
@@ -106,7 +103,7 @@ async def test_a_partition_that_a_worker_has_is_left_to_it(track: Track) -> None
             track.world.settings.model_copy(update={"group": track.world.topic}),
             asyncio.Event(),
             producer=track.producer,
-            progress=quiet,
+            progress=silent,
             topic=track.world.topic,
         )
         after = await track.row()
@@ -124,7 +121,7 @@ async def test_a_worker_that_claims_meanwhile_keeps_what_it_claimed(place: Place
     await leave(place)
     seen = uuid4()
     sweep = outbox._Sweep(place.database, SEALER, producer, place.partition, asyncio.Event())
-    drained = await sweep.run(seen, 2, quiet)
+    drained = await sweep.run(seen, 2, silent)
 
     assert (drained.sent, drained.done) == (0, False)
     assert await owner(place) == place.owner

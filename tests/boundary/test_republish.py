@@ -13,9 +13,8 @@ import pytest
 
 from schemas.base import Headers, header
 from tests import commands
-from tests.boundary.tracks import Track, working
+from tests.boundary.tracks import Track, tracked, working
 from tests.conftest import World
-from worker import app
 from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from worker.kafka import OutMessage
 from worker.operate import republish
@@ -27,11 +26,8 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.fixture
 async def track(world: World, logged: io.StringIO) -> AsyncIterator[Track]:
     """A topic with a database of its own, so that all facts there are this test's."""
-    upstream = app.producer_of(world.settings, "tests")
-    made = Track(world, upstream, logged)
-    await made.begin()
-    yield made
-    await upstream.stop()
+    async with tracked(world, logged) as made:
+        yield made
 
 
 def facts(track: Track) -> list[OutMessage]:

@@ -178,8 +178,7 @@ async def test_what_is_left_over_comes_back_as_it_was_in_the_order_of_the_log(pl
 def _tombstone(place: Place, offset: int) -> Verdict:
     """Return the verdict on a record with neither key nor value."""
     read = record(None, offset=offset, topic=place.partition.topic)
-    read.key = None
-    return examine(read, SNAPSHOT, fresh=True)
+    return examine(replace(read, key=None), SNAPSHOT, fresh=True)
 
 
 async def test_partitions_have_outboxes_of_their_own(place: Place) -> None:

@@ -36,8 +36,7 @@ async def everywhere(home: Home, text: str) -> list[str]:
 async def test_the_payload_of_a_dead_letter_is_nowhere_in_plain(place: Place, home: Home) -> None:
     """Neither in the outbox nor with the dead letters: key, value and headers are one sealed box each."""
     read = record(f"{MARK} no JSON".encode(), offset=0, topic=place.partition.topic, headers=commands.headers(x=MARK.encode()))
-    read.key = MARK.encode()
-    verdict = examine(read, SNAPSHOT, fresh=True)
+    verdict = examine(replace(read, key=MARK.encode()), SNAPSHOT, fresh=True)
     done = await place.settle(verdict)
     box = await home.connection.fetchval("SELECT sealed FROM dead_letters WHERE topic = $1", place.partition.topic)
 

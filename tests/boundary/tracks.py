@@ -138,6 +138,16 @@ class Track:
         await until(said, f"the log says {event}")
 
 
+@asynccontextmanager
+async def tracked(world: World, logged: io.StringIO) -> AsyncIterator[Track]:
+    """Give a track of this world, whose topic is not yet made, with an upstream service's producer."""
+    upstream = app.producer_of(world.settings, "tests")
+    made = Track(world, upstream, logged)
+    await made.begin()
+    yield made
+    await upstream.stop()
+
+
 @dataclass
 class Worker:
     """A worker in this process."""

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeAlias
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from tests.fault.network import Network, network
+
 Recovered: TypeAlias = Callable[[str, float, float], None]
 """Notes from what the workers recovered, in how many seconds, and of how many at most."""
 RECOVERED: Final = "recovered"
+
+
+@pytest.fixture(scope="module")
+async def ways() -> AsyncIterator[Network]:
+    """Servers behind proxies for a module: each test adds to the history that the next one's `verify` checks too."""
+    async with network() as running:
+        yield running
+
+
+@pytest.fixture
+async def world(ways: Network) -> AsyncIterator[Network]:
+    """A cluster to break, without workers, and whole ways to its servers."""
+    ways.begin()
+    try:
+        yield ways
+    finally:
+        ways.heal()
+        ways.cluster.end_workers()
 
 
 @pytest.fixture

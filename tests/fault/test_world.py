@@ -12,12 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
-import pytest
-
 from tests.boundary.conditions import until
 from tests.fault.cluster import Cluster
 from tests.fault.conftest import Recovered
-from tests.fault.network import Network, network, reasons_of, traffic
+from tests.fault.network import Network, reasons_of, traffic
 from tests.fault.proxy import Cut, Proxy
 from tests.fault.standby import address_of, set_on, through
 from tests.fault.test_faults import RESTART_RECOVERY_S
@@ -43,24 +41,6 @@ FAULTS: Final[Mapping[str, Callable[[Proxy], None]]] = {
     "cut off": Proxy.lead_nowhere,
     "dropping answers": partial(Proxy.hold, requests=False),
 }
-
-
-@pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[Network]:
-    """Servers for all of these tests: each one adds to the history that the next one's `verify` checks too."""
-    async with network() as running:
-        yield running
-
-
-@pytest.fixture
-async def world(shared: Network) -> AsyncIterator[Network]:
-    """A cluster to break, without workers, and whole ways to its servers."""
-    shared.begin()
-    try:
-        yield shared
-    finally:
-        shared.heal()
-        shared.cluster.end_workers()
 
 
 async def test_a_synchronous_standby_is_promoted_under_load_and_nothing_is_undone(world: Network, recovered: Recovered) -> None:

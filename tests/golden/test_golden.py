@@ -26,10 +26,10 @@ from schemas import (
 from schemas.commands import COMMANDS_TOPIC
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC
-from tests.records import AT_MS, Read, snapshot
+from tests.records import AT_MS, snapshot
 from worker import messages
 from worker.core.catalogue import Catalogue
-from worker.kafka import OutMessage
+from worker.kafka import OutMessage, PlainRecord
 from worker.registration import Accepted, Rejected, examine
 from worker.registration import DeadLetter as Letter
 
@@ -82,10 +82,10 @@ def validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def read(value: bytes) -> Read:
+def read(value: bytes) -> PlainRecord:
     """Return the golden command's record with this value."""
     command = golden("register-customer.v1")
-    return Read(COMMANDS_TOPIC, 3, 41, AT_MS, command.key, value, command.headers)
+    return PlainRecord(COMMANDS_TOPIC, 3, 41, AT_MS, command.key, value, command.headers)
 
 
 @pytest.mark.parametrize(("name", "model"), EVENTS.items())

@@ -14,11 +14,11 @@ from typing import Final, Protocol
 
 from schemas.base import header
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
-from tests.records import AT_MS, Read
+from tests.records import AT_MS
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Process, SeededLoop, current
 from worker.errors import LostPartitionError, RejoinError, UnavailableError
-from worker.kafka import Assignments, Membership, OutMessage, Partition, Record
+from worker.kafka import Assignments, Membership, OutMessage, Partition, PlainRecord, Record
 
 Fact = tuple[str, ...]
 """What a message is about: an event's id, or a dead letter's origin."""
@@ -49,13 +49,13 @@ class Log:
     """
 
     partition: Partition
-    records: list[Read] = field(default_factory=list)
+    records: list[PlainRecord] = field(default_factory=list)
     end: int = 0
 
     def append(self, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> None:
         """Put a command behind the others."""
         topic, number = self.partition
-        self.records.append(Read(topic, number, self.end, AT_MS, key, value, headers))
+        self.records.append(PlainRecord(topic, number, self.end, AT_MS, key, value, headers))
         self.end += 1
 
     def pass_over(self, count: int) -> None:

@@ -17,7 +17,7 @@ from tests.simulation import statements
 from tests.simulation.loop import Process, current
 from tests.simulation.plan import Plan, moments
 from tests.simulation.statements import NAMED, Result
-from tests.simulation.tables import OFFSETS, Moved, Position, Statement
+from tests.simulation.tables import OFFSETS, Position, Statement
 from tests.simulation.world import Outcome, World
 from worker import settlement
 from worker.claiming import Claimant
@@ -66,45 +66,10 @@ def modelled(name: str, mutant: Callable[..., Result]) -> Iterator[None]:
 # --- statements that are not what they should be ---------------------------------------------------------------------
 
 
-def unfenced_move(  # noqa: PLR0917 - the statement's parameters
-    s: Statement,
-    topic: str,
-    partition: int,
-    expected: int,
-    next_offset: int,
-    owner: UUID,
-    last_offset: int | None,
-    last_digest: bytes | None,
-    run: int,
-) -> Result:
-    """`move_offset` without `AND next_offset = $3 AND owner = $5`."""
-    key = topic, partition
-    s.transaction.moved = Moved(key, expected, next_offset, owner)
-    s.lock(OFFSETS, key)
-    return statements.move(s, s.newest(OFFSETS, key), last_offset, last_digest, run)
-
-
-def ownerless_move(  # noqa: PLR0917 - the statement's parameters
-    s: Statement,
-    topic: str,
-    partition: int,
-    expected: int,
-    next_offset: int,
-    owner: UUID,
-    last_offset: int | None,
-    last_digest: bytes | None,
-    run: int,
-) -> Result:
-    """`move_offset` without `AND owner = $5`."""
-    key = topic, partition
-    s.transaction.moved = Moved(key, expected, next_offset, owner)
-    s.lock(OFFSETS, key)
-    old: Position = s.newest(OFFSETS, key)
-    if old.next_offset != expected:
-        return [], "UPDATE 0"
-    return statements.move(s, old, last_offset, last_digest, run)
-
-
+unfenced_move = statements.move_where(lambda row, _expected, _owner: row is not None)
+"""`move_offset` without `AND next_offset = $3 AND owner = $5`."""
+ownerless_move = statements.move_where(lambda row, expected, _owner: row is not None and row.next_offset == expected)
+"""`move_offset` without `AND owner = $5`."""
 COUNTED: dict[tuple[Process, int], UUID] = {}
 """What the counting claims returned, to whom."""
 

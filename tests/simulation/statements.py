@@ -93,30 +93,41 @@ def look(s: Statement, topic: str, partition: int, lowest_pending: int) -> Resul
     return [found], "SELECT 1"
 
 
-def move_offset(  # noqa: PLR0917 - the statement's parameters
-    s: Statement,
-    topic: str,
-    partition: int,
-    expected: int,
-    next_offset: int,
-    owner: UUID,
-    last_offset: int | None,
-    last_digest: bytes | None,
-    run: int,
-) -> Result:
-    """The fence."""
-    key = topic, partition
-    s.transaction.moved = Moved(key, expected, next_offset, owner)
-    if not _is_as_left(s.seen(OFFSETS, key), expected, owner):
-        return [], "UPDATE 0"
-    s.lock(OFFSETS, key)
-    old: Position = s.newest(OFFSETS, key)
-    if not _is_as_left(old, expected, owner):
-        return [], "UPDATE 0"
-    return move(s, old, last_offset, last_digest, run)
+def _is_as_left(row: Position | None, expected: int, owner: UUID) -> bool:
+    return row is not None and row.next_offset == expected and row.owner == owner
 
 
-def move(s: Statement, old: Position, last_offset: int | None, last_digest: bytes | None, run: int) -> Result:
+def move_where(holds: Callable[[Position | None, int, UUID], bool]) -> Callable[..., Result]:
+    """Return `move_offset` with this fence: it is asked with the row, the position that is expected, and the owner."""
+
+    def move_offset(  # noqa: PLR0917 - the statement's parameters
+        s: Statement,
+        topic: str,
+        partition: int,
+        expected: int,
+        next_offset: int,
+        owner: UUID,
+        last_offset: int | None,
+        last_digest: bytes | None,
+        run: int,
+    ) -> Result:
+        key = topic, partition
+        s.transaction.moved = Moved(key, expected, next_offset, owner)
+        if not holds(s.seen(OFFSETS, key), expected, owner):
+            return [], "UPDATE 0"
+        s.lock(OFFSETS, key)
+        old: Position = s.newest(OFFSETS, key)
+        if not holds(old, expected, owner):
+            return [], "UPDATE 0"
+        return _move(s, old, last_offset, last_digest, run)
+
+    return move_offset
+
+
+move_offset = move_where(_is_as_left)
+
+
+def _move(s: Statement, old: Position, last_offset: int | None, last_digest: bytes | None, run: int) -> Result:
     """Write the position of a batch whose fence held."""
     moved = s.transaction.moved
     assert moved is not None, "the fence came first"
@@ -270,10 +281,6 @@ def _is_owner(row: Position | None, owners: Sequence[UUID]) -> bool:
 
 def _is_ordered(row: Position | None, owner: UUID, order: int) -> bool:
     return row is not None and row.owner == owner and row.resume_at_offset == order
-
-
-def _is_as_left(row: Position | None, expected: int, owner: UUID) -> bool:
-    return row is not None and row.next_offset == expected and row.owner == owner
 
 
 def _is_failed(row: Sequence[object] | None) -> bool:

@@ -16,9 +16,9 @@ from schemas.base import header
 from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC
 from tests import commands
-from tests.records import SNAPSHOT, Read, record
+from tests.records import SNAPSHOT, record
 from worker import messages, registration
-from worker.kafka import OutMessage
+from worker.kafka import OutMessage, PlainRecord
 from worker.registration import Accepted, Rejected, Verdict, examine
 
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -80,7 +80,7 @@ def test_an_event_holds_nothing_of_a_person(names: tuple[str, str], email: str, 
 def test_the_same_verdict_becomes_the_same_bytes(value: dict[str, Any]) -> None:
     """Built again after a rewind, by another process, on another day, a message does not differ in a bit."""
     first = record(value)
-    again = Read(*(getattr(first, name) for name in Read.__slots__))
+    again = PlainRecord(*(getattr(first, name) for name in PlainRecord.__slots__))
 
     assert of(first.value, headers=first.headers) == of(again.value, headers=again.headers)
 

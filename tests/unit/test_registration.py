@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from schemas.commands import INGRESS_SOURCE
 from tests import commands
-from tests.records import DEVELOPMENT, SNAPSHOT, Read, record, snapshot
+from tests.records import DEVELOPMENT, SNAPSHOT, record, snapshot
 from worker.catalogues import NOTHING
 from worker.core import ids
 from worker.core.assess import VALIDATION_FAILED
+from worker.kafka import PlainRecord
 from worker.registration import (
     Accepted,
     DeadLetter,
@@ -312,8 +314,7 @@ def test_a_password_in_a_header_or_in_the_key_is_one_too(
     value: bytes | dict[str, Any], key: bytes, headers: list[tuple[str, bytes | None]]
 ) -> None:
     """What is refused for it is copied nowhere."""
-    sent = record(value, headers=[*commands.headers(), *headers])
-    sent.key = key
+    sent = replace(record(value, headers=[*commands.headers(), *headers]), key=key)
     verdict = examine(sent, SNAPSHOT, fresh=True)
 
     assert isinstance(verdict, DeadLetter)
@@ -378,7 +379,7 @@ def test_the_first_of_headers_of_one_name_counts() -> None:
 def test_the_same_record_has_the_same_verdict_whenever_it_is_read(value: bytes | Mapping[str, object] | None) -> None:
     """Deciding again after a rewind, in another process, decides the same."""
     first = record(value)
-    again = Read(*(getattr(first, name) for name in Read.__slots__))
+    again = PlainRecord(*(getattr(first, name) for name in PlainRecord.__slots__))
 
     assert examine(first, SNAPSHOT, fresh=True) == examine(again, snapshot(DEVELOPMENT), fresh=True)
 

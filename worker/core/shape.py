@@ -42,6 +42,15 @@ _STAND_INS: Final = MappingProxyType({"nationalities": "ZZ", "roleIds": "-", "ro
 """What stands for a list's text that was taken out, so that the others keep their places."""
 
 
+def is_whole(text: str) -> bool:
+    """Say whether a text is of whole characters: half a surrogate pair is none, and what it is taken for may be another text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_customer(document: object) -> tuple[Customer, tuple[Fault, ...]]:
     """
     Read a customer from parsed JSON, leaving out what has the wrong shape.

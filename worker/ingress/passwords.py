@@ -20,6 +20,7 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from schemas.commands import Customer
 from worker.core.catalogue import Passwords
 from worker.core.customer import Fault
+from worker.core.shape import is_whole
 from worker.errors import ConfigurationError
 from worker.ingress.problems import ProblemError
 from worker.metrics import Metrics
@@ -71,7 +72,7 @@ def judge(found: Mapping[str, Any], policy: Passwords, likenesses: tuple[str, ..
     if source not in found:
         return "", (Fault(TOP, "required", "Must be there."),)
     password = unicodedata.normalize("NFC", found[source])
-    if any("\ud800" <= character <= "\udfff" for character in password):
+    if not is_whole(password):
         return "", (Fault(source, "text.not_allowed", "Expected whole Unicode characters, no lone surrogates."),)
     faults += [
         Fault(at, "password.mismatch", "Must be the same password everywhere.")

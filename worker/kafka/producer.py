@@ -178,11 +178,13 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
         MissingTopicError: Kafka answers, and has none of that name; aiokafka would wait for it as for a broker that is away.
     """
     client = producer.client
-    if not client.cluster.partitions_for_topic(topic):
+    known: set[int] | None = client.cluster.partitions_for_topic(topic)
+    if not known:
         await client.add_topic(topic)
         if await client.force_metadata_update() and not client.cluster.partitions_for_topic(topic):
             raise MissingTopicError(topic)
-    return sorted(await producer.partitions_for(topic))
+        known = await producer.partitions_for(topic)
+    return sorted(known)
 
 
 def _batches(producer: AIOKafkaProducer, messages: Sequence[OutMessage], indexes: Sequence[int]) -> Iterator[tuple[Any, int, int]]:

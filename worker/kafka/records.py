@@ -62,6 +62,20 @@ class Record(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PlainRecord:
+    """A record that no consumer has read: one that is foretold, simulated or made for a measurement."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    timestamp_type: int = LOG_APPEND_TIME
+
+
+@dataclass(frozen=True, slots=True)
 class OutMessage:
     """A record to be sent. `headers` in the order in which they go."""
 

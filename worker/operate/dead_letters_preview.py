@@ -11,7 +11,7 @@ from worker.breaker import Breaker
 from worker.catalogues import Rules
 from worker.config import Settings
 from worker.examining import examine_batch
-from worker.kafka import LOG_APPEND_TIME, OutMessage
+from worker.kafka import OutMessage, PlainRecord
 from worker.operate.session import Session
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict
 from worker.rows import FAILED
@@ -20,20 +20,6 @@ from worker.settlement import EMAIL_TAKEN, Key
 Fate: TypeAlias = Literal["complete", "refused", "repeated", "fail again", "stop their partition"]
 FATES: Final[tuple[Fate, ...]] = ("complete", "refused", "repeated", "fail again", "stop their partition")
 BUG: Final = "a bug"
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A record as it would be read if it came now; its offset is only its place among those that are examined."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    timestamp_type: int = LOG_APPEND_TIME
 
 
 @dataclass
@@ -70,8 +56,8 @@ class Preview:
         """Decide by the rules that hold now; a record that meets a bug is counted, and left out."""
         await self.rules.refresh()
         now_ms = int(self.rules.snapshot.read_at.timestamp() * 1000)
-        waiting: Sequence[Again] = [
-            Again(each.topic, 0, at, now_ms, each.key, each.value, each.headers) for at, each in enumerate(messages)
+        waiting: Sequence[PlainRecord] = [
+            PlainRecord(each.topic, 0, at, now_ms, each.key, each.value, each.headers) for at, each in enumerate(messages)
         ]
         never = Breaker(self.settings.model_copy(update={"breaker_run": len(waiting) + 1}))
         verdicts: list[Verdict] = []

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from worker.catalogues import Rules
 from worker.config import Settings
@@ -23,6 +23,7 @@ from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNAVAIL
 from worker.kafka import MESSAGE_MAX_BYTES, OutMessage, Producer
 from worker.operate.dead_letters import NAME, LetterId, original
 from worker.operate.dead_letters_preview import Fate, Preview, told
+from worker.operate.progress import Progress
 from worker.operate.session import Session, session
 from worker.postgres import Database
 from worker.sealing import Sealer, UnsealableError
@@ -36,8 +37,6 @@ CHUNK_BYTES: Final = 4 * MESSAGE_MAX_BYTES
 NAMED_MOST: Final = 20
 _FRAME_BYTES: Final = 256
 """More than what Kafka's format adds to a record that is alone in its batch."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class NothingChosenError(ValueError):

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID, uuid4
 
 from schemas.commands import COMMANDS_TOPIC
@@ -21,6 +20,7 @@ from worker.config import Settings
 from worker.errors import FencedError
 from worker.kafka import Partition, Producer, security_of
 from worker.kafka.group import assigned
+from worker.operate.progress import Progress
 from worker.operate.session import session
 from worker.postgres import Database
 from worker.sealing import Sealer
@@ -29,8 +29,6 @@ from worker.store import StaleError
 OLD_S: Final = 60.0
 """A message that is older should long have been published."""
 NAME: Final = "registration-outbox"
-
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from worker.config import Settings
 from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNAVAILABLE, ConfigurationError, UnavailableError
 from worker.ingress import passwords
 from worker.kafka import Producer, Sent
+from worker.operate.progress import Progress
 from worker.operate.publish_lines import STDIN, Draft, Line, Publisher, RefusedLineError, in_chunks, lines_of
 
 KEY_MIN_BYTES: Final = 16
@@ -29,7 +30,6 @@ TRIES: Final = 3
 _PAUSE_S: Final = 0.5
 
 Status: TypeAlias = Literal["sent", "checked", "refused", "unacknowledged"]
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from worker.core import ids
 from worker.core.catalogue import Passwords
 from worker.core.customer import Fault
 from worker.core.email_address import normalize
-from worker.core.shape import read_customer
+from worker.core.shape import is_whole, read_customer
 from worker.ingress import passwords
 from worker.ingress.commands import COMMAND, partition_key
 from worker.ingress.problems import ProblemError
@@ -118,7 +118,7 @@ class Publisher:
         key, given = document.get("idempotencyKey"), document.get("registrationId")
         if key is not None and not (isinstance(key, str) and key):
             faults.append(Fault("/idempotencyKey", "type.unexpected", ""))
-        elif key is not None and not _is_encodable(key):
+        elif key is not None and not is_whole(key):
             faults.append(Fault("/idempotencyKey", "text.not_allowed", ""))
         if given is not None and (not isinstance(given, str) or ids.registration_uuid(given) is None):
             faults.append(Fault("/registrationId", "registration_id.invalid", ""))
@@ -230,15 +230,6 @@ def _passwords_in(document: Any, above: str = "") -> Iterator[str]:  # noqa: ANN
 def _sorted(document: object) -> bytes:
     """Return a document's one form: members sorted, ASCII. RFC 8785 would be another, in twenty times the time."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _is_encodable(text: str) -> bool:
-    """Say whether a text is whole: half a surrogate pair is no character, and whatever it is taken for may be another text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_tenant(tenant: object) -> bool:

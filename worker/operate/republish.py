@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from schemas.base import CONTENT_TYPE, SPEC_VERSION
 from schemas.events import (
@@ -28,14 +27,13 @@ from worker.config import Settings
 from worker.core import ids
 from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNAVAILABLE, UnavailableError
 from worker.kafka import OutMessage, Producer
+from worker.operate.progress import Progress
 from worker.operate.session import Row, session
 from worker.rows import REJECTED
 
 PAGE_ROWS: Final = 500
 STATEMENT_TIMEOUT_S: Final = 600.0
 """To freeze the set is to read the times of all registrations once."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)

@@ -23,9 +23,10 @@ from worker.errors import UnavailableError
 from worker.kafka import Reader, security_of
 from worker.operate import verify_messages as messages
 from worker.operate.decisions import Catalogues, decide_again, is_as_stored
+from worker.operate.progress import Progress, silent
 from worker.operate.session import Row, Session, collecting_seldom, session
 from worker.operate.verify_report import SHOWN_PER_RULE, Counts, Findings, Report
-from worker.operate.verify_topics import Bounds, Parts, Progress, read_commands, read_events, read_letters
+from worker.operate.verify_topics import Bounds, Parts, read_commands, read_events, read_letters
 from worker.sealing import Sealer
 
 SETTLE_S: Final = 5.0
@@ -34,10 +35,6 @@ STATEMENT_TIMEOUT_S: Final = 300.0
 _POLL_S: Final = 0.1
 _PAGE_ROWS: Final = 2000
 _SETTINGS: Final = {"work_mem": "48MB", "temp_buffers": "16MB", "jit": "off", "lock_timeout": "5000"}
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
-    """Show no progress."""
 
 
 async def verify(
@@ -64,7 +61,7 @@ async def verify(
         session(url, "registration-verify", _SETTINGS, timeout_s=STATEMENT_TIMEOUT_S) as opened,
         Reader(settings.kafka_bootstrap, client_id="registration-verify", security=security_of(settings)) as reader,
     ):
-        parts = Parts(opened, reader, sealer, counts, findings, progress or _silent)
+        parts = Parts(opened, reader, sealer, counts, findings, progress or silent)
         with collecting_seldom():
             await _check(parts, settle_s)
             again = await _decide_again(parts, sample)

@@ -125,7 +125,7 @@ def carries_password(value: bytes | None) -> bool:
 
 
 def _is_password_named(plain: bytes) -> bool:
-    """Say whether a name of a password stands there in quotes; four searches take a tenth of a regular expression's time."""
+    """Say whether a name of a password stands there in quotes; four plain searches are much quicker than a regular expression."""
     return any(name in plain for name in _PASSWORDS_IN_QUOTES)
 
 

@@ -17,12 +17,11 @@ from schemas.dead_letters import DEAD_LETTERS_TOPIC
 from schemas.events import EVENTS_TOPIC
 from worker.kafka import Partition, Reader, Record
 from worker.operate import verify_messages as messages
+from worker.operate.progress import Progress
 from worker.operate.session import Row, Session
 from worker.operate.verify_report import Counts, Findings
 from worker.sealing import Sealer, UnsealableError
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is gone through, how much of it is done, and how much there is."""
 Bounds: TypeAlias = Mapping[int, tuple[int, int]]
 
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)

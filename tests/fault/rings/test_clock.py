@@ -28,8 +28,8 @@ FASTER, RIGHT, SLOWER = "+3600s", "+0s", "-3600s"
 def lie() -> Iterator[Lie]:
     """Give a function that returns the variables under which a process believes another time; how long something takes stays."""
     found = importlib.util.find_spec("libfaketime")  # unimported: it wants more than we need
-    if found is None or found.origin is None:
-        pytest.skip("libfaketime is not installed")
+    assert found is not None
+    assert found.origin is not None
     library = Path(found.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
     with _shared() as names:
         yield lambda off: {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 
@@ -25,24 +24,6 @@ from worker.kafka import OutMessage
 
 AWAY_S = 60
 BROKER_SESSION_S = float(PROPERTIES["broker.session.timeout.ms"]) / 1000
-
-
-@pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[Network]:
-    """Servers for all of these tests."""
-    async with network() as running:
-        yield running
-
-
-@pytest.fixture
-async def world(shared: Network) -> AsyncIterator[Network]:
-    """A cluster to break, without workers, and whole ways to its servers."""
-    shared.begin()
-    try:
-        yield shared
-    finally:
-        shared.heal()
-        shared.cluster.end_workers()
 
 
 @pytest.mark.parametrize("server", ["kafka", "postgres"])
