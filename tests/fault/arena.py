@@ -218,11 +218,15 @@ class Arena:
         rows = await self.connection.fetch("SELECT partition, next_offset FROM kafka_offsets WHERE topic = $1", COMMANDS_TOPIC)
         return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def unpublished(self) -> int:
+        """Return how many messages of batches that were committed are still in the outbox."""
+        return int(await self.connection.fetchval("SELECT count(*) FROM outbox"))
+
     async def done(self, within_s: float = DEADLINE_S) -> None:
         """Wait until every command is done, and what was published is deleted."""
 
         async def is_done() -> bool:
-            if await self.connection.fetchval("SELECT count(*) FROM outbox"):
+            if await self.unpublished():
                 return False
             positions, bounds = await self.positions(), await self._reader.bounds(COMMANDS_TOPIC)
             return all(positions.get(partition, 0) >= end for partition, (_, end) in bounds.items())

