@@ -24,6 +24,7 @@ from schemas.events import (
     EVENTS_TOPIC,
     CustomerRegistrationRejected,
 )
+from worker.core import ids
 from worker.kafka import OutMessage
 from worker.registration import Accepted, DeadLetter, Rejected
 
@@ -73,11 +74,14 @@ def registered(verdict: Accepted) -> Outgoing:
         f'"catalogueVersion":{verdict.catalogue_version},"registeredAt":{_json(verdict.decided_at)},'
         f'"customerPath":"/api/v2.1/customers/{customer_id}"}}'
     )
-    return _event(verdict, CUSTOMER_REGISTERED, customer_id, event.encode())
+    return _event(verdict, CUSTOMER_REGISTERED, verdict.event_id, customer_id, event.encode())
 
 
 def rejected(verdict: Rejected) -> Outgoing:
     """Tell the world that a registration ended without a customer."""
+    registration = ids.registration_uuid(verdict.tie.registration_id)
+    assert registration is not None, "a tie is to a registration"  # noqa: S101 - narrows the type
+    event_id = ids.derive(ids.EVENT, verdict.tie.tenant_id, registration, ids.REJECTION)
     event = CustomerRegistrationRejected(
         registration_id=verdict.tie.registration_id,
         tenant_id=verdict.tie.tenant_id,
@@ -85,7 +89,7 @@ def rejected(verdict: Rejected) -> Outgoing:
         fault_codes=sorted({fault.code for fault in verdict.refused.faults}),
         rejected_at=verdict.decided_at,
     )
-    return _event(verdict, CUSTOMER_REGISTRATION_REJECTED, verdict.tie.registration_id, event.to_json())
+    return _event(verdict, CUSTOMER_REGISTRATION_REJECTED, event_id, verdict.tie.registration_id, event.to_json())
 
 
 def letter(verdict: DeadLetter) -> Outgoing:
@@ -150,11 +154,11 @@ def _facts(decision: bytes) -> str:
     return to_json({name: decided[name] for name in _FACTS}).decode()[1:-1]
 
 
-def _event(verdict: Accepted | Rejected, kind: str, key: str, value: bytes) -> Outgoing:
+def _event(verdict: Accepted | Rejected, kind: str, event_id: str, key: str, value: bytes) -> Outgoing:
     tie, record, key_bytes, trace = verdict.tie, verdict.record, key.encode(), _trace(verdict.record.headers)
     (middle, packed_middle), (end, packed_end) = _shared(kind, verdict.decided_at, tie.tenant_id)
-    headers: Headers = (_SPEC, ("ce_id", tie.event_id.encode()), *middle, ("ce_subject", key_bytes), *end)
-    packed = f'[["ce_specversion","{SPEC_VERSION}"],["ce_id","{tie.event_id}"],{packed_middle},["ce_subject","{key}"],{packed_end}'
+    headers: Headers = (_SPEC, ("ce_id", event_id.encode()), *middle, ("ce_subject", key_bytes), *end)
+    packed = f'[["ce_specversion","{SPEC_VERSION}"],["ce_id","{event_id}"],{packed_middle},["ce_subject","{key}"],{packed_end}'
     if trace is None:
         return Outgoing(record.offset, EVENT, OutMessage(EVENTS_TOPIC, key_bytes, value, headers), f"{packed}]")
     headers, packed = (*headers, ("traceparent", trace)), f'{packed},["traceparent","{trace.decode()}"]]'

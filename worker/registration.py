@@ -58,7 +58,6 @@ class Tie(NamedTuple):
 
     tenant_id: str
     registration_id: str
-    event_id: str
     requested_at: datetime | None = None
     requested_by: str | None = None
     fingerprint: str | None = None
@@ -73,6 +72,7 @@ class Accepted(NamedTuple):
     catalogue_version: int
     approved: Approved
     password_hash: str
+    event_id: str
     customer_id: str
     user_id: str
     person_id: str
@@ -152,8 +152,7 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
 def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: Versions, registration: bytes) -> Verdict:
     """Decide a command whose registration and tenant are known."""
     tenant_id, decided_at = tenant.tenant_id, recorded_at(record)
-    event_id, customer_id, user_id, person_id = [ids.derive(kind, tenant_id, registration) for kind in _DERIVED]
-    tie = Tie(tenant_id, command.registration_id, event_id, command.requested_at, command.requested_by, command.fingerprint)
+    tie = Tie(tenant_id, command.registration_id, command.requested_at, command.requested_by, command.fingerprint)
     version, catalogue = tenant.at(decided_at)
     if not acceptable_hash(command.password_hash):
         refused = Refused(VALIDATION_FAILED, (_HASH_FAULT,))
@@ -161,7 +160,8 @@ def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: 
     verdict = assess(command.customer, catalogue, version, local_day(decided_at, catalogue.tenant.time_zone))
     if isinstance(verdict, Refused):
         return Rejected(record, decided_at, tie, version, verdict, _suspicious(headers, verdict))
-    return Accepted(record, decided_at, tie, version, verdict, command.password_hash, customer_id, user_id, person_id)
+    derived = [ids.derive(kind, tenant_id, registration) for kind in _DERIVED]
+    return Accepted(record, decided_at, tie, version, verdict, command.password_hash, *derived)
 
 
 def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
@@ -307,10 +307,10 @@ def _tie_of(document: object, snapshot: Snapshot) -> Tie | None:
     registration_id, named = document.get("registrationId"), document.get("tenantId")
     if not isinstance(registration_id, str) or not isinstance(named, str):
         return None
-    tenant, registration = snapshot.tenant(named), ids.registration_uuid(registration_id)
-    if tenant is None or registration is None:
+    tenant = snapshot.tenant(named)
+    if tenant is None or ids.registration_uuid(registration_id) is None:
         return None
-    return Tie(tenant.tenant_id, registration_id, ids.derive(ids.EVENT, tenant.tenant_id, registration))
+    return Tie(tenant.tenant_id, registration_id)
 
 
 def _no_integer(_digits: str) -> int:

@@ -94,7 +94,7 @@ async def test_tenants_do_not_take_each_others_emails(place: Place) -> None:
     email, registration = commands.email_of("tenants"), commands.registration_id()
     ours = place.accept(email, 0, registrationId=registration)
     theirs = place.accept(email, 1, registrationId=registration)._replace(
-        customer_id="cust_other", tie=Tie("another-tenant", registration, "evt_other")
+        customer_id="cust_other", tie=Tie("another-tenant", registration)
     )
     done = await place.settle(ours, theirs)
 

@@ -90,6 +90,12 @@ def test_deriving_again_gives_the_same_id(registration: bytes, tenant: str, kind
     assert ids.derive(kind, tenant, registration) == ids.derive(kind, tenant, bytes(bytearray(registration)))
 
 
+@given(uuids, tenants)
+def test_that_it_was_refused_is_another_fact_than_that_it_was_accepted(registration: bytes, tenant: str) -> None:
+    """After a failover that lost the first outcome a registration may end otherwise: consumers must not take the one for the other."""
+    assert ids.derive(ids.EVENT, tenant, registration) != ids.derive(ids.EVENT, tenant, registration, ids.REJECTION)
+
+
 def test_a_derived_id_never_changes_between_releases() -> None:
     """Another id for an old registration would be a second customer and a second event."""
     uuid = ids.registration_uuid(REGISTRATION)
@@ -101,6 +107,7 @@ def test_a_derived_id_never_changes_between_releases() -> None:
         "pers_01h455vb4pehmt5p97xd2d18c0",
         "evt_01h455vb4pfexbw5p4tntqzd9g",
     ]
+    assert ids.derive(ids.EVENT, "tenant-1", uuid, ids.REJECTION) == "evt_01h455vb4pfvj9p5q1pemx6kpe"
 
 
 @given(uuids, st.tuples(tenants, tenants).filter(lambda pair: pair[0] != pair[1]))

@@ -100,7 +100,7 @@ def test_an_accepted_command_becomes_the_event_that_its_schema_says() -> None:
     assert (out.offset, out.kind) == (7, "event")
     assert dict(out.message.headers) == {
         "ce_specversion": b"1.0",
-        "ce_id": verdict.tie.event_id.encode(),
+        "ce_id": verdict.event_id.encode(),
         "ce_type": b"customer.registered.v1",
         "ce_source": b"/registration/worker",
         "ce_time": b"2026-01-01T00:00:00.000Z",

@@ -31,7 +31,7 @@ def accepted(offset: int, tenant: str, registration: str, email: str) -> Accepte
 def rejected(offset: int, tenant: str, registration: str) -> Rejected:
     """Return a refusal of one of a few registrations."""
     assert isinstance(_REJECTED, Rejected)
-    return _REJECTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"))
+    return _REJECTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration))
 
 
 def letter(offset: int, tie: Tie | None) -> DeadLetter:
@@ -50,7 +50,7 @@ def batches(draw: st.DrawFn) -> list[Verdict]:
         choices: list[Verdict] = [
             accepted(offset, tenant, registration, email),
             rejected(offset, tenant, registration),
-            letter(offset, Tie(tenant, registration, "evt")),
+            letter(offset, Tie(tenant, registration)),
             letter(offset, None),
         ]
         batch.append(draw(st.sampled_from(choices)))
@@ -117,7 +117,7 @@ def test_nobody_waits_without_need(batch: Sequence[Verdict]) -> None:
 
 def test_dead_letters_of_one_registration_are_one_pass() -> None:
     """A faulty command sent in a loop costs no more than as many different ones."""
-    batch: list[Verdict] = [letter(number, Tie("x", "r", "evt")) for number in range(500)]
+    batch: list[Verdict] = [letter(number, Tie("x", "r")) for number in range(500)]
 
     assert list(passes(batch)) == [batch]
 

@@ -213,7 +213,7 @@ def test_a_good_command_is_accepted_with_ids_that_follow_from_it() -> None:
     assert verdict.customer_id == ids.derive("cust", DEVELOPMENT.tenant.id, uuid)
     assert verdict.user_id == ids.derive("user", DEVELOPMENT.tenant.id, uuid)
     assert verdict.person_id == ids.derive("pers", DEVELOPMENT.tenant.id, uuid)
-    assert verdict.tie.event_id == ids.derive("evt", DEVELOPMENT.tenant.id, uuid)
+    assert verdict.event_id == ids.derive("evt", DEVELOPMENT.tenant.id, uuid)
     assert verdict.decided_at == datetime(2026, 1, 1, tzinfo=UTC)
     assert not counts_for_breaker(verdict)
 

@@ -177,7 +177,12 @@ def test_a_refusal_as_agreed_has_no_fault() -> None:
         "faultCodes": [],
         "rejectedAt": "2026-11-24T20:30:00.125Z",
     }
-    headers = {**HEADERS, "ce_type": b"customer.registration-rejected.v1", "ce_subject": REGISTRATION.encode()}
+    headers = {
+        **HEADERS,
+        "ce_id": ids.derive(ids.EVENT, TENANT, UUID, ids.REJECTION).encode(),
+        "ce_type": b"customer.registration-rejected.v1",
+        "ce_subject": REGISTRATION.encode(),
+    }
     fact, faults = messages.read_event(Held(json.dumps(value).encode(), REGISTRATION.encode(), tuple(headers.items())))
 
     assert faults == []

@@ -18,6 +18,8 @@ CUSTOMER: Final = "cust"
 USER: Final = "user"
 PERSON: Final = "pers"
 EVENT: Final = "evt"
+REJECTION: Final = "rejection"
+"""The fact that a registration was refused; the id of its event is not that of the event that it was accepted."""
 
 _REGISTRATION_ID: Final = re.compile(f"{REGISTRATION}_[0-7][0-9a-hjkmnp-tv-z]{{25}}")
 """The specification's suffix: 128 bits in Crockford's base 32, lower case, so the first digit ends at 7."""
@@ -33,7 +35,7 @@ def registration_uuid(registration_id: str) -> bytes | None:
     return bytes(decode(registration_id[len(REGISTRATION) + 1 :]))
 
 
-def derive(kind: str, tenant_id: str, registration: bytes) -> str:
+def derive(kind: str, tenant_id: str, registration: bytes, fact: str = "") -> str:
     """
     Return the id of that kind which belongs to a registration: the same whenever and wherever it is worked out.
 
@@ -41,9 +43,10 @@ def derive(kind: str, tenant_id: str, registration: bytes) -> str:
         kind: the TypeID's prefix: `cust`, `user`, `pers` or `evt`.
         tenant_id: the tenant's id, not its slug.
         registration: the 16 bytes of the registration's UUID; its time bits and its version are kept.
+        fact: what tells ids of one kind from each other, such as `REJECTION`; with the kind at most 16 letters.
     """
     digest = hashlib.blake2b(
-        len(tenant_id).to_bytes(4) + tenant_id.encode() + registration, digest_size=10, person=kind.encode()
+        len(tenant_id).to_bytes(4) + tenant_id.encode() + registration, digest_size=10, person=(kind + fact).encode()
     ).digest()
     return f"{kind}_{encode(registration[:6] + _marked(digest, registration[6] & 0xF0))}"
 

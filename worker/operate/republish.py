@@ -145,14 +145,14 @@ def _message(row: Row) -> OutMessage | None:
     registration = ids.registration_uuid(row["registration_id"])
     assert registration is not None, "what is stored was checked"  # noqa: S101 - narrows the type
     if row["status"] == REJECTED:
-        event, kind, key = _rejected(row), CUSTOMER_REGISTRATION_REJECTED, row["registration_id"]
+        event, kind, key, fact = _rejected(row), CUSTOMER_REGISTRATION_REJECTED, row["registration_id"], ids.REJECTION
     elif row["decision"] is None:
         return None
     else:
-        event, kind, key = _registered(row), CUSTOMER_REGISTERED, row["customer_id"]
+        event, kind, key, fact = _registered(row), CUSTOMER_REGISTERED, row["customer_id"], ""
     headers = {
         "ce_specversion": SPEC_VERSION.encode(),
-        "ce_id": ids.derive(ids.EVENT, row["tenant_id"], registration).encode(),
+        "ce_id": ids.derive(ids.EVENT, row["tenant_id"], registration, fact).encode(),
         "ce_type": kind.encode(),
         "ce_source": messages.SOURCE,
         "ce_time": messages.timestamp(row["decided_at"]),

@@ -242,7 +242,7 @@ def _fact_faults(event: Event, headers: Mapping[str, bytes | None], key: bytes |
     registration = ids.registration_uuid(event.registration_id)
     if registration is None:
         yield "event.shape", "registrationId is no TypeID of a registration"
-    elif headers.get("ce_id") != ids.derive(ids.EVENT, event.tenant_id, registration).encode():
+    elif headers.get("ce_id") != ids.derive(ids.EVENT, event.tenant_id, registration, "" if registered else ids.REJECTION).encode():
         yield "registration.wrong_id", "ce_id of its event"
 
 

@@ -166,7 +166,7 @@ async def test_a_conflict_that_ends_otherwise_after_a_failover_is_named(recovere
         report = await cluster.report()
         assert before[first] is not None
         assert before[second] is None
-        assert set(report["totals"]) == {"event.contradicts", "event.differs"}
+        assert set(report["totals"]) == {"event.contradicts", "registration.two_ce_ids"}
         named = {each["id"] for each in report["findings"] if each["rule"] == "event.contradicts"}
         assert named == {first, second}
 
