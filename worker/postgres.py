@@ -158,8 +158,8 @@ class Database:
             result = await work(connection)
             committing = True
             if await connection.execute("COMMIT") != "COMMIT":
+                committing = False
                 raise UnavailableError("database", "the transaction had been aborted")
-            committing = False
             return result
 
         async with self._connection() as connection:
