@@ -1,7 +1,7 @@
 """
 The command line of the benchmarks; README.md in this folder says what the figures mean.
 
-    python -m benchmarks [--quick] [--records N] [--only a,b] [--growth | --diff | --verify | --ingress | --rest]
+    python -m benchmarks [--quick] [--records N] [--only a,b] [--profile | --growth | --diff | --verify | --ingress | --rest]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.decide import table as decide_table
 from benchmarks.diff import CUSTOMERS, Compared, diff
 from benchmarks.growth import BACKLOG_RECORDS, Growth, growth
 from benchmarks.ingress import ingress
+from benchmarks.profile import Profile, profile
 from benchmarks.report import document, table
 from benchmarks.rest import rest
 from benchmarks.servers import POSTGRES_SETTINGS, FailedRunError, Servers
@@ -50,6 +51,7 @@ def main(  # noqa: PLR0917 - options, each named
     quick: Annotated[bool, typer.Option("--quick", help="One short round: to see that it works, not to compare.")] = False,  # noqa: FBT002
     records: Annotated[int | None, typer.Option(min=20, max=1_000_000, help="Of the fastest; the others get a share.")] = None,
     only: Annotated[str, typer.Option(help="Contenders, comma-separated.")] = DEFAULT_ONLY,
+    profiled: Annotated[bool, typer.Option("--profile", help="By stage, batch size and load instead, with charts.")] = False,  # noqa: FBT002
     grow: Annotated[bool, typer.Option("--growth", help="Memory of one worker process over a backlog instead.")] = False,  # noqa: FBT002
     compare: Annotated[bool, typer.Option("--diff", help="`catalogue diff` over many customers instead.")] = False,  # noqa: FBT002
     check: Annotated[bool, typer.Option("--verify", help="`verify` over many registrations instead.")] = False,  # noqa: FBT002
@@ -62,6 +64,8 @@ def main(  # noqa: PLR0917 - options, each named
             found = asyncio.run(_rest(records or REST_REQUESTS))
         elif front_door:
             found = asyncio.run(_ingress())
+        elif profiled:
+            found = asyncio.run(_alone("profile", profile, records or RECORDS))
         elif grow:
             found = asyncio.run(_alone("growth", growth, records or BACKLOG_RECORDS))
         elif check:
@@ -127,7 +131,7 @@ def _console() -> Console:
 
 
 async def _alone(
-    name: str, measurement: Callable[[Servers, int, Console], Awaitable[Growth | Compared | Verified]], count: int
+    name: str, measurement: Callable[[Servers, int, Console], Awaitable[Growth | Compared | Verified | Profile]], count: int
 ) -> str:
     progress = Console(stderr=True)
     with ending_in_order(), temporary_folder(FOLDER_PREFIX) as folder:

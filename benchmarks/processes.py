@@ -41,6 +41,11 @@ class Processes:
         """Return their processor time so far, their own children's too."""
         return sum(cpu_s(child.pid) for child in self._children)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send all of them a signal."""
+        for child in self._children:
+            child.signal(number)
+
     def check(self) -> None:
         """
         See that all of them run.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import asyncpg
 
+from benchmarks import sampled
 from benchmarks.contenders import PARTITIONS, WORKER, Contender
 from benchmarks.frozen.backlog import commands
 from benchmarks.frozen.contest import GATE, Contest
@@ -30,15 +33,19 @@ WORKER_TOPICS: Final = (
     "customer.registration.dead-letters.v1",
 )
 LIMIT_CONNECTIONS: Final = 2
+Cpu: TypeAlias = tuple[float, float, float]
+"""Processor time in seconds: of the contender, of PostgreSQL, of Kafka."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is run: who, in how many processes, with how many records."""
+    """What is run: who, in how many processes, with how many records; the worker with more settings, and looked at by `sampled`."""
 
     contender: Contender
     processes: int
     records: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class Result:
     python_s: float
     postgres_s: float
     kafka_s: float
+    samples: Mapping[str, int] = field(default_factory=dict)
+    """By stage, where it was sampled."""
 
     @property
     def per_s(self) -> float:
@@ -107,13 +116,18 @@ async def _run_from_topic(servers: Servers, entry: Entry, name: str) -> Result:
         await servers.execute("CHECKPOINT")
         await asyncio.sleep(SETTLE_S)
         before = _cpu(servers, processes)
+        if entry.is_sampled:
+            processes.signal(sampled.BEGIN)
         began_at = await preload.show_backlog()
         await wait(lambda: told(warm + records), DONE_WITHIN_S, processes, "all records done")
-        spent = tuple(now - then for now, then in zip(_cpu(servers, processes), before, strict=True))
+        spent = _spent(before, _cpu(servers, processes))
+        if entry.is_sampled:
+            processes.signal(sampled.END)
         await processes.stop()
         ended_at = await _check_events(reader, topics[1], warm + records)
         await _check_rows(servers, entry, name, warm + records)
-        return Result(entry, ended_at - began_at, *spent)
+        samples = sampled.read(_samples_of(servers, name)) if entry.is_sampled else {}
+        return Result(entry, ended_at - began_at, *spent, samples=samples)
 
 
 async def _run_from_memory(servers: Servers, entry: Entry, name: str) -> Result:
@@ -138,7 +152,7 @@ async def _run_from_memory(servers: Servers, entry: Entry, name: str) -> Result:
         began_at = time.time()
         await gate.execute("SELECT pg_advisory_unlock($1)", GATE)
         await wait(ended, DONE_WITHIN_S, processes, "all rows stored")
-        spent = tuple(now - then for now, then in zip(_cpu(servers, processes), before, strict=True))
+        spent = _spent(before, _cpu(servers, processes))
         ended_at = max(json.loads(child.output())["ended_at"] for child in children)
     finally:
         processes.kill()
@@ -161,12 +175,17 @@ async def _topics(servers: Servers, entry: Entry, name: str) -> list[str]:
 def _start(servers: Servers, entry: Entry, name: str, topics: list[str], processes: Processes) -> None:
     module = entry.contender.module
     if module is None:
-        arguments = ["worker", "worker", "--processes", str(entry.processes)]
-        processes.start(arguments, worker_environment(servers, name), servers.log(arguments))
+        program = ["benchmarks.sampled", str(_samples_of(servers, name))] if entry.is_sampled else ["worker"]
+        arguments = [*program, "worker", "--processes", str(entry.processes)]
+        processes.start(arguments, {**worker_environment(servers, name), **entry.settings}, servers.log(arguments))
         return
     contest = Contest(servers.kafka, servers.url(name), topics[0], topics[1])
     for _ in range(entry.processes):
         processes.start([module], contest.environment(), servers.log([module]))
+
+
+def _samples_of(servers: Servers, name: str) -> Path:
+    return servers.folder / f"{name}.samples.json"
 
 
 def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processes: Processes) -> Child:
@@ -187,8 +206,12 @@ def _start_limit(servers: Servers, entry: Entry, name: str, index: int, processe
     return processes.start(arguments, contest.environment(), servers.log(arguments))
 
 
-def _cpu(servers: Servers, processes: Processes) -> tuple[float, float, float]:
+def _cpu(servers: Servers, processes: Processes) -> Cpu:
     return processes.cpu_s(), servers.postgres_cpu_s(), servers.kafka_cpu_s()
+
+
+def _spent(before: Cpu, now: Cpu) -> Cpu:
+    return now[0] - before[0], now[1] - before[1], now[2] - before[2]
 
 
 async def _check_events(reader: Reader, topic: str, expected: int) -> float:

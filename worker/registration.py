@@ -171,7 +171,7 @@ def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
 
 
 def _holds_password(record: Record) -> bool:
-    """Say whether a record carries a password in its value, its key or a header; nearly none does, so all are searched as one first."""
+    """Say whether a record carries a password in its value, its key or a header; nearly none does, so all is searched at once."""
     names = [name for name, _ in record.headers]
     present = [value for value in (record.value, record.key, *[value for _, value in record.headers]) if value is not None]
     if not _PASSWORD_NAMES.isdisjoint(names):

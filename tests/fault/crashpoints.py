@@ -185,7 +185,7 @@ class Campaign:
         return struck
 
     async def _had_in_flight(self, report: Mapping[str, Any]) -> bool:
-        """Say whether what the process had taken is not done: requests, records beyond a position, messages not published or not deleted."""
+        """Say whether what the process had taken is not done: requests, records beyond a position, messages of the outbox."""
         positions = await self.arena.positions()
         fetched = {int(partition): end for partition, end in report["fetched"].items()}
         is_taken = any(end > positions.get(partition, 0) for partition, end in fetched.items())

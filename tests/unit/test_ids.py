@@ -92,7 +92,7 @@ def test_deriving_again_gives_the_same_id(registration: bytes, tenant: str, kind
 
 @given(uuids, tenants)
 def test_that_it_was_refused_is_another_fact_than_that_it_was_accepted(registration: bytes, tenant: str) -> None:
-    """After a failover that lost the first outcome a registration may end otherwise: consumers must not take the one for the other."""
+    """After a failover that lost the first outcome a registration may end otherwise: no consumer may take one for the other."""
     assert ids.derive(ids.EVENT, tenant, registration) != ids.derive(ids.EVENT, tenant, registration, ids.REJECTION)
 
 

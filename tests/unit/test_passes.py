@@ -25,7 +25,7 @@ def accepted(offset: int, tenant: str, registration: str, email: str) -> Accepte
     assert isinstance(_ACCEPTED, Accepted)
     applicant = _ACCEPTED.approved.applicant._replace(email_normalized=email)
     approved = _ACCEPTED.approved._replace(applicant=applicant)
-    return _ACCEPTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration, "evt"), approved=approved)
+    return _ACCEPTED._replace(record=record(b"", offset=offset), tie=Tie(tenant, registration), approved=approved)
 
 
 def rejected(offset: int, tenant: str, registration: str) -> Rejected:
