@@ -42,6 +42,8 @@ BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 5.0
 DELETE_TIMER_S: Final = 0.05
 FORGET_TIMEOUT_S: Final = 2.0
+STEP_BACK: Final = 2
+"""How many times as long as a batch of nothing but dead letters took, its lane then rests."""
 QUEUE_MAX_BYTES: Final = 8 * MESSAGE_MAX_BYTES
 BATCH_MAX_BYTES: Final = 2 * MESSAGE_MAX_BYTES
 NOT_THE_BATCH: Final = (UnavailableError, CommitUnknownError, StaleError, FencedError, DatabaseBugError, RejoinError)
@@ -190,7 +192,9 @@ class Lane:
             return 0
         examined = await self._examine(records)
         if examined:
+            started = time.monotonic()
             await self._settle(examined)
+            await self._step_back(len(examined), time.monotonic() - started)
         return len(examined)
 
     # --- claim ---------------------------------------------------------------------------------------------------
@@ -274,6 +278,11 @@ class Lane:
                 if self._breaker.tripped:  # by what was committed: after a failure it would put all back, to fail again at once
                     self._put_back([item.record for rest in waiting for item in rest])
                     return
+
+    async def _step_back(self, records: int, took_s: float) -> None:
+        """After nothing but dead letters leave time to other lanes: a storm of the largest garbage would take most of it."""
+        if self._breaker.run >= records and not self._closing:
+            await asyncio.sleep(min(STEP_BACK * took_s, self._parts.settings.look_interval_s))
 
     def _smaller(self, part: list[Examined], error: Exception) -> list[list[Examined]]:
         too_slow = isinstance(error, TooSlowError)

@@ -110,15 +110,24 @@ def letter(verdict: DeadLetter) -> Outgoing:
 
 
 def pack(message: OutMessage) -> bytes:
-    """Put key, value and headers of a dead letter into one piece, to be sealed."""
-    parts = [_text(message.key), _text(message.value), pack_headers(message.headers)]
-    return json.dumps(parts, ensure_ascii=False).encode()  # escaped, random bytes would take twice as much
+    """
+    Put key, value and headers of a dead letter into one piece, to be sealed.
+
+    A line of JSON, `[length of the key or null, length of the value or null, headers]`, then key and value as they are: escaped,
+    a mebibyte of random bytes would take tens of milliseconds.
+    """
+    key_bytes, value_bytes = (None if part is None else len(part) for part in (message.key, message.value))
+    head = f"[{json.dumps(key_bytes)},{json.dumps(value_bytes)},{pack_headers(message.headers)}]\n"
+    return b"".join((head.encode(), message.key or b"", message.value or b""))
 
 
 def unpack(packed: bytes) -> OutMessage:
     """Return the dead letter of `pack`."""
-    key, value, headers = json.loads(packed)
-    return OutMessage(DEAD_LETTERS_TOPIC, _bytes(key), _bytes(value), unpack_headers(headers))
+    head, _, rest = packed.partition(b"\n")
+    key_bytes, value_bytes, headers = json.loads(head)
+    key = None if key_bytes is None else rest[:key_bytes]
+    value = None if value_bytes is None else rest[key_bytes or 0 :]
+    return OutMessage(DEAD_LETTERS_TOPIC, key, value, tuple((name, _bytes(content)) for name, content in headers))
 
 
 def pack_headers(headers: Headers) -> str:
@@ -183,10 +192,6 @@ def _trace(headers: Headers) -> bytes | None:
 
 def _quoted(value: bytes | None) -> str:
     return "null" if value is None else quote(value.decode("latin-1"))
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
 
 
 def _bytes(value: str | None) -> bytes | None:

@@ -129,9 +129,10 @@ def examine(record: Record, snapshot: Snapshot, *, fresh: bool) -> Verdict:
         UnknownTenantError: only where `fresh` is false.
     """
     headers = dict(reversed(record.headers))
-    fault = _envelope_fault(record, headers)
+    is_secret = _holds_password(record)
+    fault = _envelope_fault(record, headers, is_secret=is_secret)
     if fault is not None:
-        return refuse(record, fault, snapshot)
+        return _letter(record, fault, snapshot, is_secret=is_secret)
     assert record.value is not None, "a tombstone is an envelope fault"  # noqa: S101 - narrows the type
     try:
         command = RegisterCustomer.model_validate_json(record.value, by_alias=True, by_name=False)
@@ -166,8 +167,11 @@ def _judge(record: Record, headers: Headers, command: RegisterCustomer, tenant: 
 
 def refuse(record: Record, code: str, snapshot: Snapshot) -> DeadLetter:
     """Make a dead letter of a record, tied to its registration where that can be read."""
-    decided_at = recorded_at(record)
-    return DeadLetter(record, decided_at, code, _tie_of(_document(record.value), snapshot), not _holds_password(record))
+    return _letter(record, code, snapshot, is_secret=_holds_password(record))
+
+
+def _letter(record: Record, code: str, snapshot: Snapshot, *, is_secret: bool) -> DeadLetter:
+    return DeadLetter(record, recorded_at(record), code, _tie_of(_document(record.value), snapshot), not is_secret)
 
 
 def _holds_password(record: Record) -> bool:
@@ -191,7 +195,7 @@ def carries_password(value: bytes) -> bool:
     Where they are not JSON, either name in quotes, double or single, is enough; escaped it is the same name.
     """
     # UTF-16 and UTF-32 are no JSON on a wire, and must hide nothing all the same.
-    plain = value.replace(b"\0", b"") if b"\0" in value else value
+    plain = value.translate(None, b"\0") if b"\0" in value else value
     quoted, escaped = _is_quoted(plain), b"\\" in plain and b"\\u" in plain
     if not quoted and not escaped:
         return False
@@ -238,10 +242,10 @@ _HASH_FAULT: Final = Fault(
 )
 
 
-def _envelope_fault(record: Record, headers: Headers) -> str | None:
+def _envelope_fault(record: Record, headers: Headers, *, is_secret: bool) -> str | None:
     if record.value is None:
         return "value.null"
-    if _holds_password(record):
+    if is_secret:
         return "password.plaintext"
     if not all(map(headers.get, _REQUIRED_HEADERS)):
         return "envelope.invalid"

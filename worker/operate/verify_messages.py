@@ -125,7 +125,7 @@ def carries_password(value: bytes | None) -> bool:
     """
     if value is None or not _may_carry(value):
         return False
-    plain = value.replace(b"\0", b"")  # UTF-16 and UTF-32 too
+    plain = value.translate(None, b"\0")  # UTF-16 and UTF-32 too
     if not _is_password_named(plain) and b"\\u" not in plain:
         return False
     try:
@@ -302,9 +302,12 @@ def read_letter(record: Record) -> tuple[Letter | None, list[Fault]]:
 
 
 def unpack(packed: bytes) -> tuple[bytes | None, bytes | None, Headers]:
-    """Return key, value and headers from what is sealed in the table: JSON, bytes as Latin-1."""
-    key, value, headers = json.loads(packed)
-    return _bytes(key), _bytes(value), [(name, _bytes(content)) for name, content in json.loads(headers)]
+    """Return key, value and headers from what is sealed in the table: a line of JSON with their lengths, then key and value."""
+    head, _, rest = packed.partition(b"\n")
+    key_bytes, value_bytes, headers = json.loads(head)
+    key = None if key_bytes is None else rest[:key_bytes]
+    value = None if value_bytes is None else rest[key_bytes or 0 :]
+    return key, value, [(name, _bytes(content)) for name, content in headers]
 
 
 _REGISTERED: Final = (
