@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
     processes: int = Field(1, ge=1, le=64, description="Worker processes that `registration worker` starts.")
     batch_max_records: int = Field(500, ge=1, le=5000, description="Most commands in one transaction.")
+    batch_goal_s: float = Field(0.5, gt=0, description="How long a batch should take: it is as large as that allows.")
     batch_timeout_s: float = Field(10, gt=0, description="Longest that one transaction may take.")
     database_connections: int = Field(4, ge=1, le=100, description="Most connections to PostgreSQL of one process.")
     produce_timeout_s: float = Field(10, gt=0, description="Longest wait for Kafka to acknowledge what was sent.")

@@ -32,6 +32,7 @@ from worker.errors import (
 )
 from worker.examining import Examined, examine_batch
 from worker.kafka import MESSAGE_MAX_BYTES, Member, Partition, Record, size_bytes
+from worker.pace import Pace
 from worker.parts import Parts
 from worker.registration import DeadLetter, Verdict, refuse
 from worker.relay import Relay
@@ -72,6 +73,7 @@ class Lane:
         self._log = logs.logger(partition=partition.partition)
         self._relay = Relay(parts.producer)
         self._breaker = Breaker(parts.settings)
+        self._pace = Pace(parts.settings.batch_max_records, parts.settings.batch_goal_s)
         self._queue: deque[Record] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -190,11 +192,13 @@ class Lane:
         if not records:
             await self._idle()
             return 0
+        started = time.monotonic()
         examined = await self._examine(records)
         if examined:
-            started = time.monotonic()
             await self._settle(examined)
-            await self._step_back(len(examined), time.monotonic() - started)
+            took_s = time.monotonic() - started
+            self._pace.took(len(examined), took_s)
+            await self._step_back(len(examined), took_s)
         return len(examined)
 
     # --- claim ---------------------------------------------------------------------------------------------------
@@ -242,7 +246,8 @@ class Lane:
             return ()
         records: list[Record] = []
         taken_bytes = 0
-        while self._queue and len(records) < self._breaker.most_records() and taken_bytes < BATCH_MAX_BYTES:
+        most = min(self._pace.records, self._breaker.most_records())
+        while self._queue and len(records) < most and taken_bytes < BATCH_MAX_BYTES:
             records.append(self._queue.popleft())
             taken_bytes += size_bytes(records[-1])
         self._queued_bytes -= taken_bytes

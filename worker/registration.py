@@ -41,10 +41,8 @@ _ESCAPE: Final = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
 _HASH_BOUNDS: Final = {"memory_cost": (19_456, 262_144), "time_cost": (2, 10), "parallelism": (1, 8)}
 _HASH_VERSION: Final = 19
 _DERIVED: Final = (ids.EVENT, ids.CUSTOMER, ids.USER, ids.PERSON)
-_SALT_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{11,}")
-"""8 bytes and more; PHC strings have no padding."""
-_HASH_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{22,}")
-"""16 bytes and more."""
+_PHC: Final = re.compile(r"(.*)\$([A-Za-z0-9+/]{11,})\$([A-Za-z0-9+/]{22,})", re.DOTALL)
+"""What comes first, a salt of 8 bytes and more, and a hash of 16 and more; PHC strings have no padding."""
 _TIMESTAMP_MAX_MS: Final = 253_402_128_000_000
 """30 December 9999: a day that every time zone has."""
 _NOT_JSON: Final = object()
@@ -109,7 +107,13 @@ class UnknownTenantError(Exception):
 
 def recorded_at(record: Record) -> datetime:
     """Return the broker's timestamp of a record; a sender's, which can be beyond any calendar, is brought into its bounds."""
-    return datetime.fromtimestamp(min(max(record.timestamp, 0), _TIMESTAMP_MAX_MS) / 1000, UTC)
+    return _instant(record.timestamp)
+
+
+@lru_cache(maxsize=1024)
+def _instant(timestamp_ms: int) -> datetime:
+    """Do so for a timestamp: all records of a broker's batch have one."""
+    return datetime.fromtimestamp(min(max(timestamp_ms, 0), _TIMESTAMP_MAX_MS) / 1000, UTC)
 
 
 def counts_for_breaker(verdict: Verdict) -> bool:
@@ -231,10 +235,11 @@ def _parameters_accepted(head: str) -> bool:
 
 def acceptable_hash(phc: str) -> bool:
     """Say whether a PHC string is argon2id, version 19, m 19 to 256 MiB, t 2 to 10, p 1 to 8."""
-    head, _, tail = phc.rpartition("$")
-    head, _, salt = head.rpartition("$")
-    shape = _SALT_BASE64.fullmatch(salt) and _HASH_BASE64.fullmatch(tail)
-    return bool(shape) and 1 not in {len(salt) % 4, len(tail) % 4} and _parameters_accepted(head)
+    parts = _PHC.fullmatch(phc)
+    if parts is None:
+        return False
+    head, salt, tail = parts.groups()
+    return len(salt) % 4 != 1 and len(tail) % 4 != 1 and _parameters_accepted(head)
 
 
 _HASH_FAULT: Final = Fault(
