@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.contenders import FASTSTREAM, WORKER, Contender
+from benchmarks.contenders import FASTSTREAM, Contender
 from benchmarks.processes import registration
 from benchmarks.run import FROZEN_TEMPLATE, WORKER_TEMPLATE, Entry, Result, run
 from benchmarks.servers import Servers
@@ -63,7 +63,7 @@ async def prepare(servers: Servers, contenders: Sequence[Contender]) -> None:
     """Make the databases that each run's is copied from: the frozen schema, and the worker's own with its catalogue."""
     await servers.make_database(FROZEN_TEMPLATE)
     await servers.execute((_HERE / "frozen" / "schema.sql").read_text(), FROZEN_TEMPLATE)
-    if WORKER in contenders:
+    if any(contender.is_worker for contender in contenders):
         await prepare_worker(servers)
 
 

@@ -20,6 +20,7 @@ class Contender:
         share: of the records that the fastest are given.
         warm: records that it is warmed with.
         consumes: false for the limit, which is fed from memory.
+        is_mixed: its backlog has repeats, taken emails and refusals.
     """
 
     name: str
@@ -28,6 +29,12 @@ class Contender:
     share: float
     warm: int
     consumes: bool = True
+    is_mixed: bool = False
+
+    @property
+    def is_worker(self) -> bool:
+        """It is run by `registration worker`."""
+        return self.module is None
 
 
 LIMIT: Final = Contender("limit", "the worker's statements fed from memory", "benchmarks.frozen.limit", 1, 2000, consumes=False)
@@ -42,7 +49,10 @@ FASTSTREAM_BARE: Final = Contender(
     "faststream_bare", "FastStream, batches, without its conveniences", "benchmarks.frozen.faststream_bare", 1 / 2, 1200
 )
 WORKER: Final = Contender("worker", "registration worker", None, 1, 2400)
+WORKER_MIXED: Final = Contender(
+    "worker_mixed", "the same, with 2 % repeats, 2 % taken emails, 5 % refusals", None, 1, 2400, is_mixed=True
+)
 
-CONTENDERS: Final = (LIMIT, LOOP, FASTSTREAM, FASTSTREAM_BATCH, WORKER)
+CONTENDERS: Final = (LIMIT, LOOP, FASTSTREAM, FASTSTREAM_BATCH, WORKER, WORKER_MIXED)
 ON_DEMAND: Final = (FASTSTREAM_BARE,)
 """Only where `--only` names them."""

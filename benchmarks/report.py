@@ -11,9 +11,10 @@ import psutil
 from rich.table import Table
 
 from benchmarks.bench import Standing
-from benchmarks.contenders import WORKER
+from benchmarks.contenders import WORKER, WORKER_MIXED
 
 GROUPS: Final = ("python", "postgres", "kafka")
+_OURS: Final = frozenset({WORKER.name, WORKER_MIXED.name})
 
 
 def ratios(standings: Sequence[Standing]) -> dict[str, float]:
@@ -22,7 +23,9 @@ def ratios(standings: Sequence[Standing]) -> dict[str, float]:
     mine = paces.get(WORKER.name)
     if mine is None:
         return {}
-    return {f"{WORKER.name}/{name}": round(mine / pace, 3) for name, pace in paces.items() if name != WORKER.name}
+    found = {f"{WORKER.name}/{name}": round(mine / pace, 3) for name, pace in paces.items() if name not in _OURS}
+    mixed = paces.get(WORKER_MIXED.name)
+    return found if mixed is None else {**found, "mixed/clean": round(mixed / mine, 3)}
 
 
 def table(standings: Sequence[Standing]) -> Table:

@@ -14,9 +14,10 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from benchmarks import sampled
-from benchmarks.contenders import PARTITIONS, WORKER, Contender
+from benchmarks.contenders import PARTITIONS, Contender
 from benchmarks.frozen.backlog import commands
 from benchmarks.frozen.contest import GATE, Contest
+from benchmarks.mixed import Outcomes, mixed, outcomes
 from benchmarks.preload import Preload
 from benchmarks.processes import Processes, registration, wait, worker_environment
 from benchmarks.servers import FailedRunError, Reader, Servers
@@ -79,7 +80,7 @@ async def run(servers: Servers, entry: Entry) -> Result:
         FailedRunError: it did not store and tell every registration, each once.
     """
     name = f"run_{servers.number()}"
-    worker = entry.contender is WORKER
+    worker = entry.contender.is_worker
     try:
         await servers.make_database(name, WORKER_TEMPLATE if worker else FROZEN_TEMPLATE)
         if not entry.contender.consumes:
@@ -98,17 +99,18 @@ async def _run_from_topic(servers: Servers, entry: Entry, name: str) -> Result:
         ending.push_async_callback(servers.drop_topics, topics)
         reader = await ending.enter_async_context(servers.reader())
         preload = await ending.enter_async_context(Preload(servers.kafka, topics[0], PARTITIONS))
-        await preload.load(commands(0, warm), commands(warm, records))
+        make = mixed if entry.contender.is_mixed else commands
+        await preload.load(make(0, warm), make(warm, records))
         processes = Processes()
         ending.callback(processes.kill)
         _start(servers, entry, name, topics, processes)
-        group = name if entry.contender is WORKER else topics[0]
+        group = name if entry.contender.is_worker else topics[0]
 
         async def assigned() -> bool:
             return await servers.members(group) == entry.processes
 
         async def told(count: int) -> bool:
-            return await reader.count(topics[1]) >= count
+            return await reader.count(topics[1]) >= _expected(entry, count).registrations
 
         await wait(assigned, READY_WITHIN_S, processes, "partitions assigned")
         await preload.show_warm()
@@ -124,8 +126,9 @@ async def _run_from_topic(servers: Servers, entry: Entry, name: str) -> Result:
         if entry.is_sampled:
             processes.signal(sampled.END)
         await processes.stop()
-        ended_at = await _check_events(reader, topics[1], warm + records)
-        await _check_rows(servers, entry, name, warm + records)
+        expected = _expected(entry, warm + records)
+        ended_at = await _check_events(reader, topics[1], expected.registrations)
+        await _check_rows(servers, entry, name, expected)
         samples = sampled.read(_samples_of(servers, name)) if entry.is_sampled else {}
         return Result(entry, ended_at - began_at, *spent, samples=samples)
 
@@ -157,13 +160,13 @@ async def _run_from_memory(servers: Servers, entry: Entry, name: str) -> Result:
     finally:
         processes.kill()
         gate.terminate()
-    await _check_rows(servers, entry, name, entry.contender.warm + entry.records)
+    await _check_rows(servers, entry, name, _expected(entry, entry.contender.warm + entry.records))
     return Result(entry, ended_at - began_at, *spent)
 
 
 async def _topics(servers: Servers, entry: Entry, name: str) -> list[str]:
     """Make the topics of a run: the worker's have fixed names and are made by its own command."""
-    if entry.contender is not WORKER:
+    if not entry.contender.is_worker:
         topics = [f"{name}.commands", f"{name}.events"]
         await servers.make_topics(topics)
         return topics
@@ -224,18 +227,23 @@ async def _check_events(reader: Reader, topic: str, expected: int) -> float:
     return float(max(event.timestamp for event in events)) / 1000
 
 
-async def _check_rows(servers: Servers, entry: Entry, name: str, expected: int) -> None:
-    """See that every table has one row for each registration; the worker's outbox is empty, and its position at the end."""
-    counts = dict.fromkeys(("registrations", "customers", "persons", "users", "decisions"), expected)
+async def _check_rows(servers: Servers, entry: Entry, name: str, expected: Outcomes) -> None:
+    """See that every table has the rows that it must; the worker's outbox is empty, and its position at the end."""
+    counts = dict.fromkeys(("customers", "persons", "users", "decisions"), expected.customers)
+    counts["registrations"] = expected.registrations
     if entry.contender.consumes:
-        counts["outbox"] = 0 if entry.contender is WORKER else expected
+        counts["outbox"] = 0 if entry.contender.is_worker else expected.registrations
     for table, count in counts.items():
         found = await servers.fetchval(name, f"SELECT count(*) FROM {table}")
         if found != count:
             msg = f"{table} has {found} rows instead of {count}"
             raise FailedRunError(msg)
-    if entry.contender is WORKER:
+    if entry.contender.is_worker:
         moved = await servers.fetchval(name, "SELECT sum(next_offset) FROM kafka_offsets")
-        if moved < expected:
-            msg = f"kafka_offsets stands at {moved} records instead of {expected}"
+        if moved < expected.records:
+            msg = f"kafka_offsets stands at {moved} records instead of {expected.records}"
             raise FailedRunError(msg)
+
+
+def _expected(entry: Entry, count: int) -> Outcomes:
+    return outcomes(0, count) if entry.contender.is_mixed else Outcomes(count, count, count)
