@@ -29,6 +29,8 @@ _JWKS: Final = re.compile(
     r"(?P<scheme>https?)://([^/?#@\s]*@)?(?P<host>[^:/?#@\[\]\s]+|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?(?P<path>/[^?#\s]*)?(\?[^#\s]*)?"
 )
 _PORT_MAX: Final = 65_535
+SECRETS: Final = Path("/run/secrets")
+"""Where containers find secrets as files (Docker, "Manage sensitive data"; podman and Kubernetes likewise)."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -85,7 +87,9 @@ class Settings(BaseSettings):
     breaker_pause_max_s: float = Field(300, gt=0, description="Longest pause between two tries of a stopped partition.")
     metadata_max_age_s: float = Field(60, gt=0, description="How often Kafka's metadata is read anew.")
     topic_partitions: int = Field(6, ge=1, description="Partitions of a topic that `migrate` makes.")
-    topic_replicas: int = Field(1, ge=1, description="Replicas of a topic that `migrate` makes; 3 in production.")
+    topic_replicas: int = Field(
+        1, ge=0, description="Replicas of a topic that `migrate` makes; 3 in production. 0: what the brokers have as default."
+    )
     http_host: str = Field("127.0.0.1", description="Address that the ingress listens on.")
     http_port: int = Field(8080, ge=0, le=65535, description="Port that the ingress listens on; 0 picks one.")
     http_tls_cert_file: Path | None = Field(
@@ -126,7 +130,9 @@ class Settings(BaseSettings):
     jwt_role_claim: str = Field("roles", description="Claim that holds the caller's roles.")
     jwt_admin_role: str = Field("registration-admin", description="Role that may register customers.")
     jwt_tenant_claim: str = Field("tenant", description="Claim that names the caller's tenant, by id or slug.")
-    development: bool = Field(default=False, description="Set by `registration dev` alone: development keys are accepted.")
+    development: bool = Field(
+        default=False, description="Set by `registration dev` and the dev cluster alone: development keys are accepted."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
     log_format: str = Field("json", pattern="^(json|console)$", description="`json` for machines, `console` for people.")
 
@@ -193,13 +199,13 @@ class Settings(BaseSettings):
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 - passed on to pydantic, which checks each
     """
-    Read the settings of this process.
+    Read the settings of this process: each from its variable, or from a file of that name in `/run/secrets`.
 
     Raises:
         ConfigurationError: a variable is missing or wrong; the message names it.
     """
     try:
-        return Settings(**overrides)
+        return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None, **overrides)
     except ValidationError as error:
         raise ConfigurationError(_one_line(error)) from None
 

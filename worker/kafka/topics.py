@@ -16,14 +16,21 @@ from worker.kafka.security import PLAINTEXT, Security
 
 _DAY_MS: Final = 86_400_000
 _REPLICAS_THAT_MAY_LOSE_ONE: Final = 3
+_BROKERS_DEFAULT: Final = -1
+"""KIP-464."""
 
 
 def topic_settings(name_retention_days: Mapping[str, int], replicas: int) -> dict[str, dict[str, str]]:
-    """Return each topic's settings."""
-    common = {
-        "message.timestamp.type": "LogAppendTime",
-        "min.insync.replicas": "2" if replicas >= _REPLICAS_THAT_MAY_LOSE_ONE else "1",
-    }
+    """
+    Return each topic's settings.
+
+    Args:
+        name_retention_days: how long each is kept.
+        replicas: of each; 0 leaves `min.insync.replicas` to the brokers too.
+    """
+    common = {"message.timestamp.type": "LogAppendTime"}
+    if replicas:
+        common["min.insync.replicas"] = "2" if replicas >= _REPLICAS_THAT_MAY_LOSE_ONE else "1"
     return {
         name: {
             **common,
@@ -41,6 +48,8 @@ async def create_topics(
     """
     Make the topics that are missing; those that exist are left as they are.
 
+    Args:
+        replicas: of each; 0 is what the brokers have as `default.replication.factor`.
     Returns:
         The names that were made.
     Raises:
@@ -49,7 +58,7 @@ async def create_topics(
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(CALL_TIMEOUT_S * 1000), **security.arguments())
     try:
         await bounded(admin.start(), CALL_TIMEOUT_S, "connect")
-        wanted = [NewTopic(name, partitions, replicas, topic_configs=config) for name, config in topics.items()]
+        wanted = [_new_topic(name, partitions, replicas, config) for name, config in topics.items()]
         response: Any = await bounded(admin.create_topics(wanted), CALL_TIMEOUT_S, "create topics")
     finally:
         task = asyncio.ensure_future(admin.close())
@@ -63,3 +72,10 @@ async def create_topics(
         elif error is not TopicAlreadyExistsError:
             raise UnavailableError("kafka", f"create topic {name}: {error.__name__}")
     return made
+
+
+def _new_topic(name: str, partitions: int, replicas: int, config: dict[str, str]) -> NewTopic:
+    """Return what is asked of Kafka; the client takes no default for replicas unless it is told of no assignment of them."""
+    if replicas:
+        return NewTopic(name, partitions, replicas, topic_configs=config)
+    return NewTopic(name, partitions, _BROKERS_DEFAULT, replica_assignments={}, topic_configs=config)
