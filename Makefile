@@ -23,7 +23,7 @@ PROJECT := .venv/.project-$(call sum,pyproject.toml)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(DEV) $(PROJECT) kafka ## see it work: real Kafka and PostgreSQL, a registration from request to event
@@ -81,6 +81,31 @@ lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kaf
 	$$compile --group dev -c requirements/run.txt -o requirements/dev.txt; \
 	$$compile --group test -c requirements/dev.txt -o requirements/test.txt
 	@$(PY) -m worker.dev.jars --lock
+
+# The dev cluster needs Docker with compose, and nothing else. PROFILE=cluster: three Kafka nodes.
+COMPOSE := docker compose
+EVERYTHING := $(COMPOSE) --profile '*'
+
+.PHONY: up
+up: ## start the dev cluster in containers, and wait until it serves; PROFILE=cluster has three Kafka nodes
+	@$(COMPOSE) $(if $(PROFILE),--profile $(PROFILE)) up --build --wait
+
+.PHONY: seed
+seed: ## register a few hundred made-up people with the dev cluster, over HTTP; PEOPLE=1000
+	@$(COMPOSE) run --rm --entrypoint python operator -m worker.dev.seed --people $(or $(PEOPLE),300)
+
+.PHONY: logs
+logs: ## follow the dev cluster's logs; ARGS=consent chooses a service
+	@$(EVERYTHING) logs --follow --tail 100 $(ARGS)
+
+.PHONY: down
+down: ## stop the dev cluster; its data stays for the next time, unless ARGS=--volumes
+	@$(EVERYTHING) down --remove-orphans $(ARGS)
+
+.PHONY: test-docker
+test-docker: $(TEST) $(PROJECT) ## the tests at the boundary and the story on containers, then the dev cluster itself; needs Docker
+	@REGISTRATION_TEST_SERVERS=containers $(PY) -m pytest --basetemp=.venv/pytest tests/boundary tests/story $(ARGS)
+	@$(PY) -m pytest --basetemp=.venv/pytest -o timeout=1800 tests/docker
 
 .PHONY: clean
 clean: ## remove what the targets above made in this folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"--data: {arguments.data} is no folder")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the service says in its own lines what it meets
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer(ensure_ascii=False)]
     )

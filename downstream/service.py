@@ -124,7 +124,7 @@ class Service:
         records = [record for batch in batches.values() for record in batch]
         fresh = await self._take(records) if records else []
         for request in fresh:
-            self._log.info(self._ask.name, tenant=request.tenant_id, customer=request.customer_id, **request.asked)
+            self._log.info(self._ask.name, tenant_id=request.tenant_id, customer_id=request.customer_id, **request.asked)
         if records:
             await asyncio.wait_for(self._consumer.commit(), CALL_TIMEOUT_S)
         if self._alive is not None:

@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
+from tests.servers import Servers, started
 from worker import app, logs
 from worker.config import Settings, load
-from worker.dev.embedded import Stack, embedded_stack
 from worker.dev.stack import CATALOGUE
 from worker.operate import catalogue
 from worker.postgres import Connection, connect
@@ -28,14 +28,14 @@ def _logs() -> None:
 
 
 @pytest.fixture(scope="session")
-async def servers() -> AsyncIterator[Stack]:
+async def servers() -> AsyncIterator[Servers]:
     """Both servers, for the whole run."""
-    async with embedded_stack(None) as running:
+    async with started() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-async def template(servers: Stack) -> str:
+async def template(servers: Servers) -> str:
     """Topics, and a database with schema and catalogue that the others are copied from; return its name."""
     admin = await connect(servers.postgres.url, "tests")
     try:
@@ -58,7 +58,7 @@ class World:
 
 
 @pytest.fixture
-async def world(servers: Stack, template: str) -> AsyncIterator[World]:
+async def world(servers: Servers, template: str) -> AsyncIterator[World]:
     """A fresh database, and the name of a topic that no other test uses."""
     name = f"test_{os.urandom(6).hex()}"
     admin = await connect(servers.postgres.url, "tests")
@@ -74,13 +74,13 @@ async def world(servers: Stack, template: str) -> AsyncIterator[World]:
         await admin.close()
 
 
-def url_of(servers: Stack, database: str) -> str:
-    """Return the URL of a database of the embedded server."""
+def url_of(servers: Servers, database: str) -> str:
+    """Return the URL of a database of the server."""
     return servers.postgres.url.rsplit("/", 1)[0] + f"/{database}"
 
 
-def settings_of(servers: Stack, url: str, **changed: object) -> Settings:
-    """Return settings for the embedded servers, with the short times that tests want."""
+def settings_of(servers: Servers, url: str, **changed: object) -> Settings:
+    """Return settings for the servers, with the short times that tests want."""
     return load(
         **{
             "kafka_bootstrap": servers.kafka.bootstrap,

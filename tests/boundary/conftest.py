@@ -17,15 +17,15 @@ from tests.boundary.ingress_door import Door, logged_in, opened
 from tests.boundary.places import Place
 from tests.boundary.tracks import Track, tracked
 from tests.conftest import World, settings_of, url_of
+from tests.servers import Servers
 from worker import app, logs
-from worker.dev.embedded import Stack
 from worker.dev.logins import WORKER
 from worker.kafka import Producer
 from worker.postgres import Database, connect
 
 
 @pytest.fixture(scope="module")
-async def door(servers: Stack, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+async def door(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
     """An ingress and a worker, on a database of their own."""
     name = f"ingress_{os.urandom(6).hex()}"
     own = await connect(servers.postgres.url, "tests")
@@ -66,7 +66,7 @@ def logged() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture(scope="module")
-async def home(servers: Stack, template: str) -> AsyncIterator[Home]:
+async def home(servers: Servers, template: str) -> AsyncIterator[Home]:
     """A database for the tests of a module, where each writes what no other one reads."""
     async with copied(servers, template) as made:
         yield made
@@ -111,7 +111,7 @@ async def other(pool: Database, home: Home) -> Place:
 
 
 @pytest.fixture
-def bootstrap(servers: Stack) -> str:
+def bootstrap(servers: Servers) -> str:
     """Where Kafka is."""
     return servers.kafka.bootstrap
 
@@ -137,7 +137,7 @@ def fast_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def track(servers: Stack, home: Home, logged: io.StringIO) -> AsyncIterator[Track]:
+async def track(servers: Servers, home: Home, logged: io.StringIO) -> AsyncIterator[Track]:
     """A topic of its own, not yet made."""
     world = World(settings_of(servers, home.url), home.connection, f"commands.{os.urandom(6).hex()}")
     async with tracked(world, logged) as made:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.conftest import url_of
-from worker.dev.embedded import Stack
+from tests.servers import Servers
 from worker.postgres import Connection, connect
 
 
@@ -21,7 +21,7 @@ class Home:
 
 
 @asynccontextmanager
-async def copied(servers: Stack, template: str | None) -> AsyncIterator[Home]:
+async def copied(servers: Servers, template: str | None) -> AsyncIterator[Home]:
     """Make a database for the length of a block: a copy of the template, or an empty one."""
     name = f"test_{os.urandom(6).hex()}"
     admin = await connect(servers.postgres.url, "tests")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +16,9 @@ from tests.boundary.bare_http import headers_of, parsed
 from tests.boundary.ingress_door import HIERARCHY, IN_TIME_S, REGISTER, logged_in, opened, until
 from tests.commands import body_of, email_of
 from tests.conftest import World
+from tests.servers import Servers, signal_kafka
 from worker.admin import admin_app, http_server, listening, port_of
 from worker.connections import Limits, Room
-from worker.dev.embedded import Stack
 from worker.dev.logins import INGRESS
 from worker.dev.tokens import ISSUER, make_keys
 from worker.ingress import serving
@@ -96,7 +95,7 @@ async def test_the_admin_port_ends_who_is_answered_and_goes_on_with_a_body(body:
 
 
 async def test_a_request_that_is_cut_off_while_kafka_has_it_is_not_told_that_nothing_happened(
-    world: World, servers: Stack, tmp_path: Path
+    world: World, servers: Servers, tmp_path: Path
 ) -> None:
     """The process ends while a command is on its way: its outcome is unknown, and the caller needs its id to ask."""
     async with httpx.AsyncClient(timeout=60) as outside:
@@ -106,7 +105,7 @@ async def test_a_request_that_is_cut_off_while_kafka_has_it_is_not_told_that_not
                 url = f"http://127.0.0.1:{alone.port}{REGISTER}"
                 headers = {**alone.client.headers, "Prefer": "respond-async"}
                 assert (await outside.post(url, json=body_of(email_of("warm")), headers=headers)).status_code == 202
-                _signal(servers, signal.SIGSTOP)
+                signal_kafka(servers, signal.SIGSTOP)
                 frozen = True
                 posted = asyncio.create_task(outside.post(url, json=body_of(email_of("cut")), headers=headers))
                 await until(lambda: alone.sample("hash_seconds_count") == 2)
@@ -114,7 +113,7 @@ async def test_a_request_that_is_cut_off_while_kafka_has_it_is_not_told_that_not
             answer = await posted
         finally:
             if frozen:
-                _signal(servers, signal.SIGCONT)
+                signal_kafka(servers, signal.SIGCONT)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "kafka-unavailable"), answer.text
     assert answer.json()["registrationId"].startswith("reg_")
@@ -139,8 +138,3 @@ async def test_a_head_that_waits_for_us_is_not_called_late(world: World, tmp_pat
         writer.transport.abort()
 
     assert [answer.status for answer in answers] == [202, 200, 200]
-
-
-def _signal(servers: Stack, number: signal.Signals) -> None:
-    """Freeze Kafka, or let it go on."""
-    os.kill(servers.kafka.pid, number)

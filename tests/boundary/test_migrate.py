@@ -13,7 +13,7 @@ import pytest
 
 from tests.boundary.conditions import until
 from tests.boundary.databases import Home, copied
-from worker.dev.embedded import Stack
+from tests.servers import Servers
 from worker.errors import ConfigurationError, UnavailableError
 from worker.migrate import FOLDER, migrate, read
 from worker.postgres import connect
@@ -23,7 +23,7 @@ SECOND: Final = "ALTER TABLE one ADD COLUMN two int;\nCREATE TABLE two (id int);
 
 
 @pytest.fixture
-async def empty(servers: Stack) -> AsyncIterator[Home]:
+async def empty(servers: Servers) -> AsyncIterator[Home]:
     """A database with nothing in it."""
     async with copied(servers, None) as made:
         yield made

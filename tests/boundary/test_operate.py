@@ -21,9 +21,9 @@ from schemas.events import EVENTS_TOPIC, CustomerRegistered
 from tests import commands
 from tests.boundary.shown import shown
 from tests.conftest import settings_of
+from tests.servers import started
 from worker import app
 from worker.config import Settings
-from worker.dev.embedded import embedded_stack
 from worker.dev.stack import CATALOGUE
 from worker.errors import UnavailableError
 from worker.kafka import OutMessage, Partition, Reader, Record
@@ -107,7 +107,7 @@ class Stage:
 @pytest.fixture(scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """Every kind of outcome, made by the worker; it has stopped since."""
-    async with embedded_stack(None) as servers:
+    async with started() as servers:
         settings = settings_of(servers, servers.postgres.url, topic_partitions=PARTITIONS)
         await app.prepare(settings)
         await catalogue.apply(servers.postgres.url, CATALOGUE, by="tests", yes=True)

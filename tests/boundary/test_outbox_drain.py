@@ -17,8 +17,8 @@ from tests.boundary.shown import shown
 from tests.boundary.tracks import Track, leave_in_outbox, working
 from tests.commands import email_of
 from tests.conftest import World, settings_of
+from tests.servers import Servers
 from worker import app, store
-from worker.dev.embedded import Stack
 from worker.kafka import Partition, Producer
 from worker.operate import outbox, partitions
 from worker.operate.outbox import Drained
@@ -35,7 +35,7 @@ async def leave(place: Place, *, age_s: int = 120) -> Settled:
     return settled
 
 
-async def drain(servers: Stack, place: Place, producer: Producer, stop: asyncio.Event | None = None) -> list[Drained]:
+async def drain(servers: Servers, place: Place, producer: Producer, stop: asyncio.Event | None = None) -> list[Drained]:
     """Drain the partition of a place."""
     return await outbox.drain(
         settings_of(servers, place.home.url, group=place.partition.topic),
@@ -51,7 +51,7 @@ async def owner(place: Place) -> object:
     return await place.home.connection.fetchval("SELECT owner FROM kafka_offsets WHERE topic = $1", place.partition.topic)
 
 
-async def test_what_nobody_publishes_is_published_as_it_was_committed(servers: Stack, place: Place, producer: Producer) -> None:
+async def test_what_nobody_publishes_is_published_as_it_was_committed(servers: Servers, place: Place, producer: Producer) -> None:
     """Events and sealed dead letters; then nothing is left, and a second drain finds nothing to do."""
     settled = await leave(place)
     [drained] = await drain(servers, place, producer)
@@ -68,7 +68,7 @@ async def test_what_nobody_publishes_is_published_as_it_was_committed(servers: S
     assert [(r.key, r.value, tuple(r.headers)) for r in dead] == [(letter.key, letter.value, tuple(letter.headers))]
 
 
-async def test_the_old_owner_can_write_no_more_after_a_drain(servers: Stack, place: Place, producer: Producer) -> None:
+async def test_the_old_owner_can_write_no_more_after_a_drain(servers: Servers, place: Place, producer: Producer) -> None:
     """A drain is a claim: whoever slept under the claim before is fenced, as by any other owner."""
     await leave(place)
     before = await owner(place)
@@ -78,7 +78,7 @@ async def test_the_old_owner_can_write_no_more_after_a_drain(servers: Stack, pla
     assert await owner(place) != before
 
 
-async def test_messages_that_are_not_old_are_left_alone(servers: Stack, place: Place, producer: Producer) -> None:
+async def test_messages_that_are_not_old_are_left_alone(servers: Servers, place: Place, producer: Producer) -> None:
     """A worker between COMMIT and its next batch leaves them for a moment."""
     await leave(place, age_s=20)
 
@@ -128,7 +128,7 @@ async def test_a_worker_that_claims_meanwhile_keeps_what_it_claimed(place: Place
     assert len(await place.outbox()) == 2
 
 
-async def test_an_interrupted_drain_leaves_the_rest_as_it_is(servers: Stack, place: Place, producer: Producer) -> None:
+async def test_an_interrupted_drain_leaves_the_rest_as_it_is(servers: Servers, place: Place, producer: Producer) -> None:
     """Told to stop before it begins, it claims nothing."""
     await leave(place)
     stop = asyncio.Event()

@@ -24,10 +24,10 @@ from tests.boundary.tracks import Track, working
 from tests.commands import registration_id
 from tests.conftest import World, settings_of, url_of
 from tests.records import DEVELOPMENT, record, snapshot
+from tests.servers import Servers
 from worker import app
 from worker.config import Settings
 from worker.core.catalogue import Catalogue
-from worker.dev.embedded import Stack
 from worker.dev.logins import INGRESS, SESSION, WORKER, login
 from worker.dev.stack import CATALOGUE
 from worker.errors import DeniedError, TooSlowError, UnavailableError, UnstorableError
@@ -86,7 +86,7 @@ class Books:
 
 
 @pytest.fixture(scope="module")
-async def books(servers: Stack, template: str) -> AsyncIterator[Books]:
+async def books(servers: Servers, template: str) -> AsyncIterator[Books]:
     """The same emails in each tenant, so that nothing but the tenant tells the rows apart."""
     async with copied(servers, template) as home:
         worker_url = await login(home.url, WORKER, "books_worker")
@@ -368,7 +368,7 @@ async def test_the_session_service_sees_one_view(books: Books) -> None:
 
 
 @pytest.fixture
-async def owned(servers: Stack, producer: Producer) -> AsyncIterator[Track]:
+async def owned(servers: Servers, producer: Producer) -> AsyncIterator[Track]:
     """A topic, and a database whose owner is no superuser and free of no policy, as in a managed cloud."""
     async with copied(servers, None) as home:
         name = f"owner_{os.urandom(4).hex()}"
@@ -384,7 +384,7 @@ async def owned(servers: Stack, producer: Producer) -> AsyncIterator[Track]:
         await own.close()
 
 
-async def test_a_worker_does_all_its_work_in_its_own_role(owned: Track, servers: Stack) -> None:
+async def test_a_worker_does_all_its_work_in_its_own_role(owned: Track, servers: Servers) -> None:
     """Look-ups, COPY, the outbox, FAILED replaced, dead letters, orders; the owner's commands work beside it."""
     settings = owned.world.settings
     database = settings.database_url.get_secret_value().rpartition("/")[2]
@@ -525,7 +525,7 @@ async def test_a_worker_without_its_rights_ends_and_says_which_to_grant(world: W
 # --- migrations -----------------------------------------------------------------------------------------------------------
 
 
-async def test_migrations_of_several_databases_make_the_roles_at_once(servers: Stack, tmp_path: Path) -> None:
+async def test_migrations_of_several_databases_make_the_roles_at_once(servers: Servers, tmp_path: Path) -> None:
     """Roles belong to the server: whoever is first makes them, the others wait and go on; also where they are made already."""
     prefix = f"r{os.urandom(4).hex()}_"
     for path in FOLDER.glob("*.sql"):
@@ -543,7 +543,7 @@ async def test_migrations_of_several_databases_make_the_roles_at_once(servers: S
     assert made == len(RIGHTS)
 
 
-async def test_who_may_not_make_roles_finds_them_made(servers: Stack, template: str) -> None:
+async def test_who_may_not_make_roles_finds_them_made(servers: Servers, template: str) -> None:
     """A migrator needs no right to make roles where an administrator has made these three."""
     assert template, "which has made the roles"
     async with copied(servers, None) as home:
@@ -555,7 +555,7 @@ async def test_who_may_not_make_roles_finds_them_made(servers: Stack, template: 
         assert len(await migrate(url)) == len(list(FOLDER.glob("*.sql")))
 
 
-async def test_who_may_not_make_roles_that_are_missing_is_told_so(servers: Stack, tmp_path: Path) -> None:
+async def test_who_may_not_make_roles_that_are_missing_is_told_so(servers: Servers, tmp_path: Path) -> None:
     """In one line, and nothing of that file is applied."""
     for path in FOLDER.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text().replace("registration_session", f"r{os.urandom(4).hex()}"))

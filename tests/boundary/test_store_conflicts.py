@@ -12,8 +12,8 @@ from tests import commands
 from tests.boundary.conditions import until
 from tests.boundary.databases import Home
 from tests.boundary.places import REFUSED, REGISTERED, SEALER, Place, held, read_of, statuses, waiting
+from tests.servers import Servers
 from worker import messages, store
-from worker.dev.embedded import Stack
 from worker.errors import TooSlowError, UnavailableError
 from worker.messages import EVENT, LETTER
 from worker.registration import Tie, Verdict
@@ -231,7 +231,7 @@ async def test_failed_again_keeps_the_coordinates_of_the_later_record(place: Pla
 
 
 async def test_of_two_lanes_with_one_email_the_first_to_commit_gets_it(
-    place: Place, other: Place, home: Home, servers: Stack
+    place: Place, other: Place, home: Home, servers: Servers
 ) -> None:
     """
     The second waits for the first's transaction, begins anew, sees what was committed, and refuses.

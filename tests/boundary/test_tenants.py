@@ -19,9 +19,9 @@ import yaml
 from tests.boundary.ingress_door import HIERARCHY, JSON, REGISTER, TENANT, Door, logged_in, opened, problem_of
 from tests.commands import body_of
 from tests.conftest import settings_of, url_of
+from tests.servers import Servers
 from worker import app
 from worker.core import ids
-from worker.dev.embedded import Stack
 from worker.dev.logins import WORKER
 from worker.dev.stack import CATALOGUE
 from worker.dev.tokens import ADMIN_ROLE, make_token
@@ -88,7 +88,7 @@ class City:
 
 
 @pytest.fixture(scope="module")
-async def city(servers: Stack, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
+async def city(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
     """Three tenants by variants of the development catalogue, with customers, a refusal and a pending registration each."""
     name, folder = f"tenants_{os.urandom(6).hex()}", tmp_path_factory.mktemp("tenants")
     admin = await connect(servers.postgres.url, "tests")

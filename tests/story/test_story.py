@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -20,22 +19,21 @@ from schemas.base import header
 from schemas.commands import COMMANDS_TOPIC
 from schemas.events import EVENTS_TOPIC, Event
 from tests import commands
+from tests.servers import in_containers
+from tests.story.stacks import DEADLINE_S, beside_containers, developing
 from worker.dev.client_script import request_body
 from worker.dev.demo import HIERARCHY, PLURAL, SINGULAR
 from worker.kafka import Partition, Reader, Record
 
-READY_S = 60.0
-DEADLINE_S = 30.0
 SECRET = "SecurePass123!"
 
 
 @dataclass(frozen=True, slots=True)
 class Dev:
-    """`registration dev`, running: its ready line, a client with its token, its process."""
+    """The stack, running: its ready line, a client with its token, what its processes log."""
 
     ready: Mapping[str, Any]
     client: httpx.AsyncClient
-    process: asyncio.subprocess.Process
     log: Path
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
@@ -82,26 +80,12 @@ class Dev:
 
 @pytest.fixture(scope="module")
 async def dev(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev]:
-    """The whole stack in its own process."""
-    log = tmp_path_factory.mktemp("dev") / "log"
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker", "dev", "--ephemeral", "--port", "0"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
-    try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
-        assert line, log.read_text()
-        ready = json.loads(line)
+    """The whole stack in processes of its own: `registration dev`, or each command beside servers in containers."""
+    folder = tmp_path_factory.mktemp("dev")
+    async with beside_containers(folder) if in_containers() else developing(folder) as ready:
         authorized = {"Authorization": f"Bearer {ready['token']}", "X-Tenant-ID": ready["tenant"]}
         async with httpx.AsyncClient(base_url=ready["http"], headers=authorized, timeout=30) as client:
-            yield Dev(ready, client, process, log)
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), DEADLINE_S)
+            yield Dev(ready, client, folder / "log")
 
 
 async def test_the_example_becomes_a_customer_and_an_event(dev: Dev) -> None:

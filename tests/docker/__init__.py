@@ -1,0 +1,1 @@
+"""The image and the dev cluster, as Docker runs them (`make test-docker`)."""
