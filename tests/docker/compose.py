@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from worker.dev.demo import PLURAL
+from worker.dev.client_script import PLURAL
 
 ROOT: Final = Path(__file__).parents[2]
 IMAGE: Final = "registration-worker"

@@ -10,7 +10,7 @@ import pytest
 
 from tests import commands
 from tests.docker.compose import Cluster, docker, register, running, until
-from worker.dev.seed import HIERARCHY
+from worker.dev.client_script import HIERARCHY
 
 SERVICES = ("verification", "consent")
 

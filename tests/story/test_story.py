@@ -21,8 +21,7 @@ from schemas.events import EVENTS_TOPIC, Event
 from tests import commands
 from tests.servers import in_containers
 from tests.story.stacks import DEADLINE_S, beside_containers, developing
-from worker.dev.client_script import request_body
-from worker.dev.demo import HIERARCHY, PLURAL, SINGULAR
+from worker.dev.client_script import HIERARCHY, PLURAL, SINGULAR, request_body
 from worker.kafka import Partition, Reader, Record
 
 SECRET = "SecurePass123!"

@@ -13,7 +13,7 @@ import pytest
 from worker import dev
 from worker.config import PREFIX, Settings
 from worker.core.explain import Rule
-from worker.dev.demo import PLURAL
+from worker.dev.client_script import PLURAL
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -11,6 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+PLURAL: Final = "/api/v2.1/customers/individual/register"
+SINGULAR: Final = "/api/v2.1/customer/individual/registration"
+HIERARCHY: Final = "/api/v2.1/customers/individual/categorization/hierarchy"
 PHONE: Final = "+1234567890"
 PASSWORD: Final = "SecurePass123!"  # noqa: S105 - the script's own, of nobody
 _PATTERNS: Final = (

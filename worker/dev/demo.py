@@ -27,16 +27,13 @@ from schemas.base import header
 from schemas.commands import COMMANDS_TOPIC
 from schemas.events import EVENTS_TOPIC, Event
 from worker import app, logs
-from worker.dev.client_script import request_body
+from worker.dev.client_script import HIERARCHY, PLURAL, SINGULAR, request_body
 from worker.dev.process import StartError
 from worker.dev.stack import Ready, running
 from worker.errors import EXIT_DONE, EXIT_FAILED
 from worker.kafka import PLAINTEXT, Partition, Reader, Record
 
 EXAMPLE: Final = Path(__file__).with_name("examples") / "register-request.json"
-PLURAL: Final = "/api/v2.1/customers/individual/register"
-SINGULAR: Final = "/api/v2.1/customer/individual/registration"
-HIERARCHY: Final = "/api/v2.1/customers/individual/categorization/hierarchy"
 FAULTS: Final = ("password.mismatch", "date.in_future", "country.unknown")
 SEEN_WITHIN_S: Final = 15.0
 MASK: Final = "•••"

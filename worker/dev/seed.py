@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from worker.config import load
-from worker.dev.demo import HIERARCHY, PLURAL
+from worker.dev.client_script import HIERARCHY, PLURAL
 from worker.dev.people import registration
 from worker.dev.tokens import ADMIN_ROLE, make_token
 from worker.errors import EXIT_DONE, EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, ConfigurationError
