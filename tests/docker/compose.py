@@ -18,6 +18,7 @@ from worker.dev.client_script import PLURAL
 
 ROOT: Final = Path(__file__).parents[2]
 IMAGE: Final = "registration-worker"
+DOWNSTREAM: Final = ("verification", "consent")
 UP_WITHIN_S: Final = 1200.0
 """With the image, whose packages may come from far."""
 RUN_WITHIN_S: Final = 180.0
