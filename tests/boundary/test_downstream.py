@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ async def test_what_was_acted_on_survives_a_kill_before_the_offset_was_committed
             service = Service(f"consent-{os.urandom(4).hex()}", CONSENT, inbox, bootstrap, topic=events)
             await service.start()
             try:
-                position = await until(lambda service=service: _read(service), "the record was read")  # type: ignore[misc]
+                position = await until(partial(_read, service), "the record was read")
             finally:
                 await service.close()
 

@@ -77,6 +77,14 @@ class Cluster:
         """Return what a service downstream has asked of a customer."""
         return [line for line in self.said(service) if line.get("customer_id") == customer_id]
 
+    def has_read_all(self, group: str) -> bool:
+        """Whether a consumer group has committed each partition's end."""
+        tool = ("/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "brokers:9092", "--describe", "--group", group)
+        header, *rows = [line.split() for line in self.compose("exec", "-T", "kafka", *tool).splitlines() if line.strip()]
+        lags = [row[header.index("LAG")] for row in rows]
+        # A dash: nothing was ever committed there.
+        return bool(lags) and all(lag in {"0", "-"} for lag in lags)
+
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:
         """Return a client of the ingress, with a token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from tests import commands
 from tests.docker.compose import DOWNSTREAM, docker, register, running, until
@@ -18,7 +19,7 @@ def test_with_three_nodes_losing_one_and_a_worker_loses_nothing() -> None:
         after = [register(client, commands.body_of(email), email) for email in map(commands.email_of, range(5))]
         for service in DOWNSTREAM:
             for customer in before + after:
-                until(lambda service=service, customer=customer: cluster.asked(service, customer), f"{service} asks")  # type: ignore[misc]
+                until(partial(cluster.asked, service, customer), f"{service} asks")
 
                 assert len(cluster.asked(service, customer)) == 1
         report = json.loads(cluster.operate("verify", "--json"))

@@ -251,3 +251,15 @@ def test_no_file_is_read_for_settings(environment: pytest.MonkeyPatch, tmp_path:
     environment.chdir(tmp_path)
 
     assert load().group == "registration-worker"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_secret_may_be_a_file_and_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As containers have them: named like the variable."""
+    monkeypatch.setattr("worker.config.SECRETS", tmp_path)
+    (tmp_path / "REGISTRATION_PUBLISH_KEY").write_text(f"{SECRET}\n")
+    (tmp_path / "REGISTRATION_KAFKA_BOOTSTRAP").write_text("elsewhere:9092")
+    settings = load()
+
+    assert settings.publish_key.get_secret_value() == SECRET
+    assert settings.kafka_bootstrap == NEEDED["REGISTRATION_KAFKA_BOOTSTRAP"]

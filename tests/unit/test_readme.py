@@ -46,7 +46,7 @@ def test_every_rule_of_an_explanation_is_in_the_readme() -> None:
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     """A path in code marks leads somewhere."""
-    paths = set(re.findall(r"`((?:worker|schemas|tests|migrations|requirements|benchmarks)/[\w./-]+)`", README))
+    paths = set(re.findall(r"`((?:worker|schemas|downstream|deploy|tests|migrations|requirements|benchmarks)/[\w./-]+)`", README))
 
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
