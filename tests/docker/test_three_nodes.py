@@ -16,6 +16,7 @@ def test_with_three_nodes_losing_one_and_a_worker_loses_nothing() -> None:
         [worker, *_] = cluster.compose("ps", "--quiet", "worker").split()
         docker("kill", worker)
         cluster.compose("kill", "kafka")
+        left = cluster.compose("ps", "--services", "--status", "running").split()
         after = [register(client, commands.body_of(email), email) for email in map(commands.email_of, range(5))]
         for service in DOWNSTREAM:
             for customer in before + after:
@@ -24,4 +25,6 @@ def test_with_three_nodes_losing_one_and_a_worker_loses_nothing() -> None:
                 assert len(cluster.asked(service, customer)) == 1
         report = json.loads(cluster.operate("verify", "--json"))
 
+        assert "kafka" not in left
+        assert {"kafka-2", "kafka-3", "worker"} <= set(left)
         assert report["ok"] is True
