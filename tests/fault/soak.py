@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
@@ -252,6 +253,7 @@ def main(
     chart: Annotated[Path, typer.Option(help="Where the chart goes.")] = Path("soak.svg"),
 ) -> None:
     """Soak."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what its clients say while Kafka is away is no concern of a reader
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         found = asyncio.run(soak(minutes, chart, progress))
