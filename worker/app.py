@@ -34,6 +34,7 @@ from worker.sealing import Sealer
 RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC: 14}
 SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
 GC_OBJECTS: Final = 500_000
+GC_EVERY_S: Final = 60.0
 _PARENT_CHECK_S: Final = 1.0
 _STANDBY_RETRY_S: Final = 5.0
 _RESTART_FIRST_S: Final = 1.0
@@ -145,7 +146,7 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     started(consumer)
     _settle_memory()
     try:
-        async with _watching_supervisor(stop), _standby_watch(database):
+        async with _watching_supervisor(stop), _standby_watch(database), _collecting():
             await consumer.run(stop)
     finally:
         await producer.stop()
@@ -236,6 +237,26 @@ async def _watching_supervisor(stop: asyncio.Event) -> AsyncIterator[None]:
     finally:
         if task:
             task.cancel()
+
+
+@asynccontextmanager
+async def _collecting() -> AsyncIterator[None]:
+    """
+    Look for circles each minute, beside `_settle_memory`: a batch leaves none, and so would never cause a look.
+
+    A client that was replaced is one, with all that it had fetched: some mebibytes for each time that Kafka was away.
+    """
+
+    async def collect() -> None:
+        while True:
+            await asyncio.sleep(GC_EVERY_S)
+            gc.collect()
+
+    task = asyncio.create_task(collect())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @asynccontextmanager
