@@ -69,17 +69,31 @@ bench: $(TEST) $(PROJECT) kafka ## measure the pace on this machine
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: schemas
-schemas: $(DEV) $(PROJECT) ## write what schemas/ has as JSON anew: JSON Schemas, AsyncAPI, OpenAPI; and the catalogue's schema
+schemas: $(DEV) $(PROJECT) ## write what is generated anew: JSON Schemas, AsyncAPI, OpenAPI; the catalogue's schema; the dashboard
 	@$(PY) -m schemas
 	@$(PY) -m worker.ingress > schemas/openapi.json
 	@$(PY) -m worker catalogue schema > worker/dev/catalogue/catalogue.schema.json
+	@$(PY) -m observability.dashboard > observability/dashboard.json
+
+# Go builds it from observability/promtool/go.sum, a minute or two once.
+PROMTOOL := $(or $(shell command -v promtool),.venv/bin/promtool)
+.PHONY: alerts
+alerts: $(PROMTOOL) ## try each alert on invented series, with promtool
+	@$(PROMTOOL) check rules observability/alerts.yaml
+	@$(PROMTOOL) test rules observability/alerts_test.yaml
+
+.venv/bin/promtool: observability/promtool/go.sum $(MADE)
+	@command -v go >/dev/null || { echo "error: promtool is not on the PATH, nor is Go to build it with" >&2; exit 1; }
+	@echo "Building promtool (once) ..."
+	@go build -C observability/promtool -mod=readonly -o "$(CURDIR)/$@" github.com/prometheus/prometheus/cmd/promtool
 
 .PHONY: lock
 lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kafka's jars
 	@set -e; compile="$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml"; \
 	$$compile -o requirements/run.txt; \
 	$$compile --group dev -c requirements/run.txt -o requirements/dev.txt; \
-	$$compile --group test -c requirements/dev.txt -o requirements/test.txt
+	$$compile --extra telemetry -c requirements/dev.txt -o requirements/telemetry.txt; \
+	$$compile --extra telemetry --group test -c requirements/dev.txt -c requirements/telemetry.txt -o requirements/test.txt
 	@$(PY) -m worker.dev.jars --lock
 
 # The dev cluster needs Docker with compose, and nothing else. PROFILE=cluster: three Kafka nodes.

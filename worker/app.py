@@ -30,6 +30,7 @@ from worker.migrate import migrate
 from worker.parts import Parts
 from worker.postgres import Database, statement
 from worker.sealing import Sealer
+from worker.traces import WORKER, exported
 
 RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC: 14}
 SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
@@ -142,16 +143,18 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     """
     sealer = Sealer(settings.sealing_keys.get_secret_value())
     database, producer = database_of(settings, "worker"), producer_of(settings, "worker")
-    consumer = Consumer(Parts(settings, database, producer, sealer, Rules(database), metrics), membership(settings))
-    started(consumer)
-    _settle_memory()
-    try:
-        async with _watching_supervisor(stop), _standby_watch(database), _collecting():
-            await consumer.run(stop)
-    finally:
-        await producer.stop()
-        await database.close()
-        logs.logger().info("worker.stopped")
+    with exported(WORKER) as traces:
+        parts = Parts(settings, database, producer, sealer, Rules(database), metrics, traces)
+        consumer = Consumer(parts, membership(settings))
+        started(consumer)
+        _settle_memory()
+        try:
+            async with _watching_supervisor(stop), _standby_watch(database), _collecting():
+                await consumer.run(stop)
+        finally:
+            await producer.stop()
+            await database.close()
+            logs.logger().info("worker.stopped")
 
 
 def _settle_memory() -> None:

@@ -198,6 +198,8 @@ class Consumer:
         for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 self._log.error("lane.closed", exc_info=error)
+        for partition in lanes:
+            self._parts.metrics.given_up(partition.partition)
 
     async def _watch(self) -> None:
         """Beside the poller, whose own standstill it would see too."""

@@ -16,7 +16,7 @@ from random import uniform
 from typing import Final
 from uuid import UUID
 
-from worker import logs, settlement, store
+from worker import logs, settlement, store, traces
 from worker.breaker import Breaker
 from worker.claiming import Claimant, Claimed, InputLostError, gives_up
 from worker.errors import (
@@ -95,6 +95,7 @@ class Lane:
         self._distrusted: UnavailableError | None = None
         self._queued_bytes = 0
         self._looked_at = 0.0
+        self._taken_at = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -192,8 +193,9 @@ class Lane:
         if not records:
             await self._idle()
             return 0
-        started = time.monotonic()
-        examined = await self._examine(records)
+        started = self._taken_at = time.monotonic()
+        with self._parts.metrics.stage("examine"):
+            examined = await self._examine(records)
         if examined:
             await self._settle(examined)
             took_s = time.monotonic() - started
@@ -314,14 +316,15 @@ class Lane:
         self._breaker.moved(run)
         self._next = move.next_offset
         await self._acknowledged()
-        self._relay.publish(settled.outgoing)
+        sending = self._relay.publish(settled.outgoing)
         self._well()
-        self._report(part, settled, started)
+        self._report(part, settled, started, sending)
 
     async def _transact(self, move: Move, verdicts: Sequence[Verdict]) -> Settled:
         deletes = self._relay.take_acknowledged()
         try:
-            return await settlement.settle(self._parts.database, move, verdicts, deletes, self._parts.sealer)
+            with self._parts.metrics.stage("transaction"):
+                return await settlement.settle(self._parts.database, move, verdicts, deletes, self._parts.sealer)
         except (UnstorableError, TooSlowError):
             self._relay.put_back(deletes)
             raise
@@ -484,10 +487,18 @@ class Lane:
             await self._acknowledged()
             await self._delete_acknowledged()
 
-    def _report(self, part: Sequence[Examined], settled: Settled, started: float) -> None:
+    def _report(self, part: Sequence[Examined], settled: Settled, started: float, sending: asyncio.Task[object] | None) -> None:
         duration_s = time.monotonic() - started
+        told = traces.tell(
+            self._parts.traces, self._parts.settings.group, part, settled.outgoing, time.monotonic() - self._taken_at
+        )
+        if sending is not None:
+            sending.add_done_callback(self._parts.metrics.publishing())
+            if told is not None:
+                sending.add_done_callback(told)
         counts = {name: getattr(settled, name) for name in ("accepted", "rejected", "dead", "repeated", "differing")}
         codes = [item.verdict.code for item in part if isinstance(item.verdict, DeadLetter)]
         self._parts.metrics.count_batch(len(part), duration_s, **counts, dead_letter_codes=codes)
+        self._parts.metrics.outbox(self.partition.partition, len(settled.outgoing), 0)  # a lane at work never looks
         first, duration_ms = part[0].record.offset, round(duration_s * 1000, 1)
         self._log.info("batch.stored", first=first, records=len(part), **counts, duration_ms=duration_ms)

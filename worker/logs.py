@@ -58,6 +58,7 @@ EVENTS: Final[dict[str, str]] = {
     "tenants.unguarded": 'The ingress\'s role is free of row-level security: give it a login of its own, README, "Database roles".',
     "topic.create_time": "Records have their sender's time, and that chooses the rules: set message.timestamp.type=LogAppendTime.",
     "topic.created": "A topic was made.",
+    "traces.unavailable": "Traces were asked for by `OTEL_…` and can't be had, and why; all else works without them.",
     "worker.started": "A worker process runs.",
     "worker.stopped": "A worker process has stopped.",
 }

@@ -6,6 +6,7 @@ Source: CloudEvents 1.0, Kafka protocol binding, binary content mode.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ _SPEC: Final = ("ce_specversion", SPEC_VERSION.encode())
 _SOURCE: Final = ("ce_source", SOURCE)
 _JSON: Final = ("content-type", CONTENT_TYPE.encode())
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SAMPLED: Final = b"13579bdf"
+"""Last digits of flags whose lowest bit, `sampled`, is set."""
 _FACTS: Final = (
     "riskLevel", "riskScore", "dueDiligence", "sanctionsScreening", "monitoring", "seniorApproval", "nextReviewOn",
     "verificationLevel", "verificationChecks", "consents", "limits", "activationBlockers",
@@ -164,7 +167,7 @@ def _facts(decision: bytes) -> str:
 
 
 def _event(verdict: Accepted | Rejected, kind: str, event_id: str, key: str, value: bytes) -> Outgoing:
-    tie, record, key_bytes, trace = verdict.tie, verdict.record, key.encode(), _trace(verdict.record.headers)
+    tie, record, key_bytes, trace = verdict.tie, verdict.record, key.encode(), _trace(verdict.record.headers, event_id)
     (middle, packed_middle), (end, packed_end) = _shared(kind, verdict.decided_at, tie.tenant_id)
     headers: Headers = (_SPEC, ("ce_id", event_id.encode()), *middle, ("ce_subject", key_bytes), *end)
     packed = f'[["ce_specversion","{SPEC_VERSION}"],["ce_id","{event_id}"],{packed_middle},["ce_subject","{key}"],{packed_end}'
@@ -182,12 +185,22 @@ def _shared(kind: str, decided_at: datetime, tenant_id: str) -> tuple[tuple[Head
     return (middle, pack_headers(middle)[1:-1]), (end, pack_headers(end)[1:-1])
 
 
-def _trace(headers: Headers) -> bytes | None:
-    """Return the sender's `traceparent` where it is one: a header could hold anything, and be of any size."""
+def _trace(headers: Headers, event_id: str) -> bytes | None:
+    """
+    Return the event's `traceparent`: the command's, where it is one, for a header could hold anything and be of any size.
+
+    In a sampled trace it names the span of the event's own sending, whose id derives from the event's (README, D-26).
+    """
     for name, value in headers:
         if name == "traceparent":
-            return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+            if value is None or not _TRACEPARENT.fullmatch(value):
+                return None
+            return value[:36] + _span_id(event_id) + value[52:] if value[-1] in _SAMPLED else value
     return None
+
+
+def _span_id(event_id: str) -> bytes:
+    return hashlib.blake2b(event_id.encode(), digest_size=8).hexdigest().encode()
 
 
 def _quoted(value: bytes | None) -> str:

@@ -8,8 +8,10 @@ caller sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -36,6 +38,32 @@ def _tasks() -> float:
         return 0
 
 
+class Listed(NamedTuple):
+    """A metric as Prometheus names it, for the README's table, the dashboard and the alerts."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of its series."""
+        return tuple(f"{self.name}_{end}" for end in ("bucket", "sum", "count")) if self.kind == "histogram" else (self.name,)
+
+
+OF_THE_PROCESS: Final = (
+    Listed("process_cpu_seconds_total", "counter", (), "Time that the process has computed."),
+    Listed("process_resident_memory_bytes", "gauge", (), "Memory of the process."),
+    Listed("process_open_fds", "gauge", (), "Files and sockets that the process has open."),
+    Listed("process_max_fds", "gauge", (), "Most files and sockets that it may have open."),
+    Listed("process_start_time_seconds", "gauge", (), "When the process began, in seconds since 1970."),
+)
+"""What the client library adds on Linux, as far as it is of use here."""
+
+_OUTCOMES: Final = ("accepted", "rejected", "dead_letter")
+
+
 class Metrics:
     """
     The metrics of one process, in a registry of their own.
@@ -46,19 +74,27 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each is of no use
         self.registry = CollectorRegistry(auto_describe=False)
+        self.listed: list[Listed] = []
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._gauge("tasks", "Tasks of the event loop; a number that only grows is a leak.").set_function(_tasks)
 
         # The worker.
         self.records = self._counter("records", "Commands whose outcome was committed.", "outcome")
+        for outcome in _OUTCOMES:  # from 0 on: the first one of a series that was not there is no increase to Prometheus
+            self.records.labels(outcome)
         self.duplicates = self._counter("duplicates", "Commands whose registration had its outcome already.")
         self.duplicates_that_differ = self._counter(
             "duplicates_that_differ", "Duplicates with another fingerprint than the command that was first."
         )
         self.dead_letters = self._counter("dead_letters", "Commands that can never be processed.", "code")
         self.batch_records = self._histogram("batch_records", "Commands in a batch.", _RECORDS)
-        self.stage_seconds = self._histogram("stage_seconds", "Time of each stage of a batch.", _SECONDS, "stage")
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "Time to commit a batch, the wait until Kafka has the one before included.", _SECONDS
+        )
+        self.stage_seconds = self._histogram(
+            "stage_seconds", "Time of a batch's stages: `examine`, `transaction`, `publish` until Kafka has it.", _SECONDS, "stage"
+        )
         self.lag_records = self._gauge("lag_records", "Commands on the log that are not yet processed.", "partition")
         self.outbox_rows = self._gauge("outbox_rows", "Messages committed and not yet known to be published.", "partition")
         self.outbox_oldest_age_seconds = self._gauge(
@@ -88,6 +124,8 @@ class Metrics:
         self.hash_refusals = self._counter("hash_refusals", "Requests refused since too many passwords waited.")
         self.produce_seconds = self._histogram("produce_seconds", "Time until Kafka acknowledged a command.", _SECONDS)
         self.produce_failures = self._counter("produce_failures", "Commands not acknowledged, by what is known.", "known")
+        for known in ("not-sent", "unknown"):
+            self.produce_failures.labels(known)
         self.catalogue_read_failures = self._counter("catalogue_read_failures", "Readings of the catalogue that failed.")
 
     def count_batch(
@@ -104,28 +142,53 @@ class Metrics:
     ) -> None:
         """Count one batch that was committed."""
         self.batch_records.observe(records)
-        self.stage_seconds.labels("store").observe(duration_s)
-        for outcome, count in (("accepted", accepted), ("rejected", rejected), ("dead_letter", dead)):
+        self.batch_seconds.observe(duration_s)
+        for outcome, count in zip(_OUTCOMES, (accepted, rejected, dead), strict=True):
             self.records.labels(outcome).inc(count)
         self.duplicates.inc(repeated)
         self.duplicates_that_differ.inc(differing)
         for code in dead_letter_codes:
             self.dead_letters.labels(code).inc()
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage of a batch, unless it fails: then the batch is done again."""
+        began = time.monotonic()
+        yield
+        self.stage_seconds.labels(name).observe(time.monotonic() - began)
+
+    def publishing(self) -> Callable[[asyncio.Task[object]], None]:
+        """Begin to measure a batch's publishing; return what is to be told when its task is done."""
+        began = time.monotonic()
+
+        def done(task: asyncio.Task[object]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                self.stage_seconds.labels("publish").observe(time.monotonic() - began)
+
+        return done
+
     def outbox(self, partition: int, rows: int, oldest_s: float) -> None:
         """Show what a lane saw of its outbox."""
         self.outbox_rows.labels(partition).set(rows)
         self.outbox_oldest_age_seconds.labels(partition).set(oldest_s)
+
+    def given_up(self, partition: int) -> None:
+        """Show nothing more of a partition's outbox: another worker has it, and an old number would be an alarm about nothing."""
+        for gauge in (self.outbox_rows, self.outbox_oldest_age_seconds):
+            gauge.remove(partition)
 
     def text(self) -> bytes:
         """Return every metric in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self.listed.append(Listed(f"{NAMESPACE}_{name}_total", "counter", labels, text))
         return Counter(name, text, labels, namespace=NAMESPACE, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self.listed.append(Listed(f"{NAMESPACE}_{name}", "gauge", labels, text))
         return Gauge(name, text, labels, namespace=NAMESPACE, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        self.listed.append(Listed(f"{NAMESPACE}_{name}", "histogram", labels, text))
         return Histogram(name, text, labels, namespace=NAMESPACE, registry=self.registry, buckets=buckets)

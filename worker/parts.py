@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tracing import OFF, Traces
 from worker.catalogues import Rules
 from worker.config import Settings
 from worker.kafka import Producer
@@ -22,3 +23,4 @@ class Parts:
     sealer: Sealer
     rules: Rules
     metrics: Metrics
+    traces: Traces = OFF

@@ -34,12 +34,13 @@ class Relay:
         offsets = [offset for offset, _ in self._acknowledged] + [item.offset for item in self._sent]
         return min(offsets, default=next_offset)
 
-    def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Send a batch; the one before must have been acknowledged."""
+    def publish(self, outgoing: Sequence[Outgoing]) -> asyncio.Task[object] | None:
+        """Send a batch; the one before must have been acknowledged. Return the task that does; None: there is nothing to send."""
         assert self._sending is None, "one batch at a time"  # noqa: S101 - a bug of ours, not an input
         if outgoing:
             self._sent = outgoing
             self._sending = asyncio.create_task(self._producer.send_all([item.message for item in outgoing]))
+        return self._sending
 
     async def acknowledged(self, timeout_s: float) -> bool:
         """

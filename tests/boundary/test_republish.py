@@ -20,7 +20,7 @@ from worker.kafka import OutMessage
 from worker.operate import republish
 from worker.operate.republish import Republished
 
-TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
 @pytest.fixture

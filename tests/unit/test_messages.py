@@ -21,7 +21,8 @@ from worker import messages, registration
 from worker.kafka import OutMessage, PlainRecord
 from worker.registration import Accepted, Rejected, Verdict, examine
 
-TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+SAMPLED = TRACE[:-1] + b"1"
 REGISTRATION = "reg_01h455vb4pex5vsknk084sn02q"
 
 
@@ -129,7 +130,7 @@ def test_a_rejected_command_becomes_an_event_with_codes_only() -> None:
     ("sent", "kept"),
     [
         ([("traceparent", TRACE)], [TRACE]),
-        ([("traceparent", TRACE), ("traceparent", TRACE[:-1] + b"0")], [TRACE]),
+        ([("traceparent", TRACE), ("traceparent", SAMPLED)], [TRACE]),
         ([("traceparent", b"marcus.jensen@example.com")], []),
         ([("traceparent", TRACE + b"\n")], []),
         ([("traceparent", b"x" * 900_000)], []),
@@ -147,6 +148,37 @@ def test_a_trace_goes_on_and_nothing_else_of_the_senders_headers(sent: list[tupl
     assert {name for name, _ in out.message.headers} - {"traceparent"} == {
         "ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "ce_tenantid", "content-type",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [b"01", b"03", b"ff"])
+def test_the_event_of_a_sampled_trace_names_the_span_of_its_own_sending(flags: bytes) -> None:
+    """In the same trace, and by nothing but the fact: whoever decides it again, from wherever it was sent, names the same span."""
+    value = commands.data("four@example.com", registrationId=REGISTRATION)
+    another = SAMPLED[:36] + b"00f067aa0ba902b7" + SAMPLED[52:]
+    first, again = (
+        dict(of(value, headers=[*commands.headers(), ("traceparent", each[:-2] + flags)]).message.headers)["traceparent"] or b""
+        for each in (SAMPLED, another)
+    )
+
+    assert first == again
+    assert (first[:36], first[52:]) == (SAMPLED[:36], b"-" + flags)
+    assert re.fullmatch(rb"[0-9a-f]{16}", first[36:52])
+    assert first[36:52] not in {SAMPLED[36:52], another[36:52]}
+
+
+def test_facts_of_one_trace_name_different_spans() -> None:
+    """That somebody was registered and that another was refused."""
+    sent = [*commands.headers(), ("traceparent", SAMPLED)]
+    found = {
+        dict(of(commands.data(email, customer=customer), headers=sent).message.headers)["traceparent"]
+        for email, customer in (
+            ("one@example.com", {}),
+            ("two@example.com", {}),
+            ("six@example.com", commands.customer("six@example.com")),
+        )
+    }
+
+    assert len(found) == 3
 
 
 def test_a_dead_letter_is_the_record_and_why() -> None:

@@ -46,7 +46,8 @@ def test_every_rule_of_an_explanation_is_in_the_readme() -> None:
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     """A path in code marks leads somewhere."""
-    paths = set(re.findall(r"`((?:worker|schemas|downstream|deploy|tests|migrations|requirements|benchmarks)/[\w./-]+)`", README))
+    folders = "worker|schemas|tracing|observability|docs|downstream|deploy|tests|migrations|requirements|benchmarks"
+    paths = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", README))
 
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
@@ -75,7 +76,7 @@ def test_the_consumers_example_acts_once_on_each_fact() -> None:
     assert handle([("ce_type", b"something.else.v1")], value, set()) is None
 
 
-@pytest.mark.parametrize("word", ["handle", "publish"])
+@pytest.mark.parametrize("word", ["handle", "publish", "traces_of", "handle_in_trace"])
 def test_the_python_examples_are_whole(word: str) -> None:
     """Each block imports what it uses and runs as it stands."""
     assert callable(example(word))

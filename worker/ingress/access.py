@@ -16,14 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import logs
-from worker.ingress import answers
+from worker.ingress import answers, spans
 from worker.ingress.parts import ANSWER, TRACE, Answer, Parts
 from worker.ingress.problems import ProblemError, response
 from worker.ingress.requests import Trace
 from worker.refusals import REFUSAL, Refusal
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER: Final = "other"
+OTHER: Final = "_OTHER"
 CLIENT_GONE: Final = 499
 """Logged, never sent: the caller left before its answer."""
 TRACE_RANDOM_BYTES: Final = 24
@@ -57,8 +57,9 @@ class Access:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        scope[TRACE] = Trace.of(Request(scope).headers.getlist("traceparent"), os.urandom(TRACE_RANDOM_BYTES))
-        scope[ANSWER] = Answer()
+        caller = Trace.of(Request(scope).headers.getlist("traceparent"), os.urandom(TRACE_RANDOM_BYTES))
+        span = spans.begin(self._parts.traces, scope, caller)
+        scope[TRACE], scope[ANSWER] = spans.trace_of(span, caller), Answer()
         exchange = _Exchange(scope, receive, send, self._parts.settings.body_max_bytes, self._headers)
         metrics = self._parts.metrics
         metrics.requests_in_flight.inc()
@@ -67,6 +68,7 @@ class Access:
         finally:
             metrics.requests_in_flight.dec()
             self._record(scope, exchange.status, time.perf_counter() - began)
+            spans.end(span, method_of(scope), _route(scope), exchange.status or CLIENT_GONE, scope[ANSWER])
 
     async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -101,8 +103,7 @@ class Access:
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
         answer: Answer = scope[ANSWER]
-        method = scope["method"] if scope["method"] in METHODS else OTHER
-        route, status = _route(scope), status or CLIENT_GONE
+        method, route, status = method_of(scope), _route(scope), status or CLIENT_GONE
         self._parts.metrics.requests.labels(method, route, str(status), answer.code).inc()
         self._parts.metrics.request_seconds.labels(method, route).observe(duration_s)
         known = {} if answer.registration_id is None else {"registration_id": answer.registration_id}
@@ -192,10 +193,15 @@ def _cut_off(answer: Answer) -> ProblemError:
     return ProblemError("overloaded")
 
 
+def method_of(scope: Scope) -> str:
+    """Return a request's method; one that nobody knows goes by one name."""
+    return scope["method"] if scope["method"] in METHODS else OTHER
+
+
 def _route(scope: Scope) -> str:
     """Return the template of the route that a request met; what FastAPI itself serves has none, and goes by its path."""
     template = getattr(scope.get("route"), "path", None)
     if template:
         return str(template)
     path: str = scope["path"]
-    return path if path in _DESCRIPTION else _SCRIPTS if path.startswith(f"{_SCRIPTS}/") else "unmatched"
+    return path if path in _DESCRIPTION else _SCRIPTS if path.startswith(f"{_SCRIPTS}/") else spans.UNMATCHED

@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from tracing import OFF, Traces
 from worker import logs
 from worker.config import Settings
 from worker.ingress.idempotency import Joins
@@ -39,6 +40,7 @@ class Parts:
     tenants: Tenants
     hasher: Hasher
     waiting: Waiting
+    traces: Traces = OFF
     joins: Joins = field(default_factory=Joins)
     reader: Reader = field(default_factory=Reader)
     rate: RateLimit = field(init=False)

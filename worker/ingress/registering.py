@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from schemas.commands import COMMANDS_TOPIC, Customer, RegisterCustomer
+from tracing import traceparent_of
 from worker.catalogues import Versions
 from worker.core import ids
 from worker.core.assess import Checked, Refused, check
@@ -106,7 +107,12 @@ async def _take_in(request: Request, caller: Caller, tenant: Versions, registrat
         customer=customer,
     )
     key = commands.partition_key(tenant.tenant_id, checked.applicant.email_normalized, parts.tenants.secrets.partition)
-    return await _publish(request, commands.message(command, registration.uuid, key, trace_of(request).parent), registration)
+    trace = trace_of(request).parent
+    with parts.traces.sending(COMMANDS_TOPIC, trace) as span:
+        message = commands.message(command, registration.uuid, key, traceparent_of(span) or trace)
+        sent = await _publish(request, message, registration)
+        span.set_attributes({"messaging.destination.partition.id": str(sent.partition), "messaging.kafka.offset": sent.offset})
+    return sent
 
 
 def _registration(parts: Parts, tenant_id: str, subject: str, key: str | None, body: bytes) -> _Registration:

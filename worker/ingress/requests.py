@@ -33,10 +33,11 @@ _PREFER_MAX: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The trace that a request belongs to. `parent` is its `traceparent`."""
+    """The trace that a request belongs to. `parent` is its `traceparent`; `is_callers`: the caller began it."""
 
     trace_id: str
     parent: str
+    is_callers: bool = False
 
     @classmethod
     def of(cls, values: Sequence[str], random: bytes) -> Trace:
@@ -51,7 +52,7 @@ class Trace:
         if match is not None:
             version, trace_id, parent_id, flags, more = match.groups()
             if version != "ff" and trace_id.strip("0") and parent_id.strip("0") and not (version == "00" and more):
-                return cls(trace_id, f"00-{trace_id}-{parent_id}-{flags}")
+                return cls(trace_id, f"00-{trace_id}-{parent_id}-{flags}", is_callers=True)
         trace_id, span_id = random[:16].hex(), random[16:24].hex()
         return cls(trace_id, f"00-{trace_id}-{span_id}-00")
 

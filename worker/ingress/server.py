@@ -28,6 +28,7 @@ from worker.kafka import Producer, security_of
 from worker.metrics import Metrics
 from worker.postgres import Database
 from worker.tls import Pem, server_context
+from worker.traces import INGRESS, exported
 
 NAME: Final = "registration-ingress"
 DATABASE_TIMEOUT_S: Final = 5.0
@@ -171,15 +172,16 @@ async def _parts(settings: Settings, tokens: Tokens, metrics: Metrics) -> AsyncI
     )
     hasher = Hasher(settings.hash_threads, settings.hash_queue_max, metrics)
     waiting = Waiting(database, metrics)
-    parts = Parts(settings, database, producer, metrics, tokens, Tenants(database, metrics), hasher, waiting)
-    try:
-        yield parts
-    finally:
-        await waiting.close()
-        hasher.close()
-        parts.reader.close()
-        await producer.stop()
-        await database.close()
+    with exported(INGRESS) as traces:
+        parts = Parts(settings, database, producer, metrics, tokens, Tenants(database, metrics), hasher, waiting, traces)
+        try:
+            yield parts
+        finally:
+            await waiting.close()
+            hasher.close()
+            parts.reader.close()
+            await producer.stop()
+            await database.close()
 
 
 @asynccontextmanager
