@@ -110,13 +110,28 @@ class Traces:
             headers: of the message.
             group: the consumer group.
         """
+        with _current(self._process(topic, headers, group, None)) as span:
+            yield span
+
+    def processed(self, topic: str, headers: Headers, group: str, start_ns: int) -> None:
+        """
+        Continue a message's trace by a span that ends now: for one that was processed in a batch with others.
+
+        Args:
+            topic: it came from.
+            headers: of the message.
+            group: the consumer group.
+            start_ns: when the batch's work began, in nanoseconds since 1970.
+        """
+        self._process(topic, headers, group, start_ns).end()
+
+    def _process(self, topic: str, headers: Headers, group: str, start_ns: int | None) -> Span:
         attributes: Attributes = {
             **kafka(topic, "process"),
             "messaging.operation.type": "process",
             "messaging.consumer.group.name": group,
         }
-        with _current(self.span(f"process {topic}", SpanKind.CONSUMER, parent_in(headers), attributes=attributes)) as span:
-            yield span
+        return self.span(f"process {topic}", SpanKind.CONSUMER, parent_in(headers), attributes=attributes, start_ns=start_ns)
 
     def stop(self) -> None:
         """Export what is left, within 3 s: a collector that is away must not keep a process from ending."""

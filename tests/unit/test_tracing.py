@@ -128,6 +128,18 @@ def test_an_error_is_named_and_its_text_stays_out() -> None:
     assert f"{span.parent.span_id:016x}" == PARENT.split("-")[2]
 
 
+def test_a_message_of_a_batch_has_a_span_of_its_own_from_where_the_batch_began() -> None:
+    """In its own trace, whatever the others are in."""
+    memory = InMemorySpanExporter()
+    traces = exporting([memory], "any")
+    for parent in (PARENT, PARENT.replace("0af7", "1111"), PARENT[:-1] + "0"):
+        traces.processed("topic", [("traceparent", parent.encode())], "group", start_ns=5)
+    traces.stop()
+
+    assert [(span.name, span.start_time) for span in memory.get_finished_spans()] == [("process topic", 5)] * 2
+    assert len({span.context.trace_id for span in memory.get_finished_spans()}) == 2
+
+
 def test_a_trace_goes_on_to_what_is_sent_while_a_message_is_processed() -> None:
     """A downstream service that publishes in turn puts this into its own headers."""
     traces = exporting([InMemorySpanExporter()], "any")
