@@ -30,7 +30,7 @@ from worker.migrate import migrate
 from worker.parts import Parts
 from worker.postgres import Database, statement
 from worker.sealing import Sealer
-from worker.traces import WORKER, exported
+from worker.traces import WORKER, BatchSpans, exported
 
 RETENTION_DAYS: Final = {COMMANDS_TOPIC: 7, EVENTS_TOPIC: 30, DEAD_LETTERS_TOPIC: 14}
 SUPERVISOR: Final = "REGISTRATION_SUPERVISOR_PID"
@@ -144,7 +144,7 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     sealer = Sealer(settings.sealing_keys.get_secret_value())
     database, producer = database_of(settings, "worker"), producer_of(settings, "worker")
     with exported(WORKER) as traces:
-        parts = Parts(settings, database, producer, sealer, Rules(database), metrics, traces)
+        parts = Parts(settings, database, producer, sealer, Rules(database), metrics, BatchSpans(traces, settings.group))
         consumer = Consumer(parts, membership(settings))
         started(consumer)
         _settle_memory()
@@ -152,6 +152,7 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
             async with _watching_supervisor(stop), _standby_watch(database), _collecting():
                 await consumer.run(stop)
         finally:
+            await parts.spans.finish()
             await producer.stop()
             await database.close()
             logs.logger().info("worker.stopped")

@@ -16,7 +16,7 @@ from random import uniform
 from typing import Final
 from uuid import UUID
 
-from worker import logs, settlement, store, traces
+from worker import logs, settlement, store
 from worker.breaker import Breaker
 from worker.claiming import Claimant, Claimed, InputLostError, gives_up
 from worker.errors import (
@@ -489,13 +489,9 @@ class Lane:
 
     def _report(self, part: Sequence[Examined], settled: Settled, started: float, sending: asyncio.Task[object] | None) -> None:
         duration_s = time.monotonic() - started
-        told = traces.tell(
-            self._parts.traces, self._parts.settings.group, part, settled.outgoing, time.monotonic() - self._taken_at
-        )
         if sending is not None:
             sending.add_done_callback(self._parts.metrics.publishing())
-            if told is not None:
-                sending.add_done_callback(told)
+        self._parts.spans.stored(part, settled.outgoing, time.monotonic() - self._taken_at, sending)
         counts = {name: getattr(settled, name) for name in ("accepted", "rejected", "dead", "repeated", "differing")}
         codes = [item.verdict.code for item in part if isinstance(item.verdict, DeadLetter)]
         self._parts.metrics.count_batch(len(part), duration_s, **counts, dead_letter_codes=codes)

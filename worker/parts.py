@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tracing import OFF, Traces
 from worker.catalogues import Rules
 from worker.config import Settings
 from worker.kafka import Producer
 from worker.metrics import Metrics
 from worker.postgres import Database
 from worker.sealing import Sealer
+from worker.traces import BatchSpans
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,4 @@ class Parts:
     sealer: Sealer
     rules: Rules
     metrics: Metrics
-    traces: Traces = OFF
+    spans: BatchSpans = field(default_factory=BatchSpans)

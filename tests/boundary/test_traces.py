@@ -197,6 +197,15 @@ async def test_a_refusal_and_a_fault_of_a_caller_are_no_errors_of_ours(traced: T
     assert not any(email.encode() in body or b"Bearer" in body for body in traced.collector.bodies)
 
 
+async def test_each_stage_of_a_batch_is_measured(traced: Traced) -> None:
+    """Deciding, the transaction, and publishing."""
+    await traced.register(commands.email_of("stages"), "00")
+    stages = ("examine", "transaction", "publish")
+    await traced.collector.until(lambda: all(traced.door.sample_of("stage_seconds_count", stage=stage) > 0 for stage in stages))
+
+    assert traced.door.sample_of("batch_seconds_count") > 0
+
+
 async def test_a_trace_begins_at_the_ingress_where_the_caller_has_none(traced: Traced) -> None:
     """The command carries it on."""
     answer = await traced.door.client.post(REGISTER, json=commands.body_of(commands.email_of("begun")))
