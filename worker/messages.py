@@ -189,7 +189,7 @@ def _trace(headers: Headers, event_id: str) -> bytes | None:
     """
     Return the event's `traceparent`: the command's, where it is one, for a header could hold anything and be of any size.
 
-    In a sampled trace it names the span of the event's own sending, whose id derives from the event's (README, D-26).
+    In a sampled trace it names the span of the event's own sending, whose id derives from the event's: README, Decisions.
     """
     for name, value in headers:
         if name == "traceparent":
