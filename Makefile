@@ -75,7 +75,7 @@ schemas: $(DEV) $(PROJECT) ## write what is generated anew: JSON Schemas, AsyncA
 	@$(PY) -m worker catalogue schema > worker/dev/catalogue/catalogue.schema.json
 	@$(PY) -m observability.dashboard > observability/dashboard.json
 
-# Go builds it from observability/promtool/go.sum, a minute or two once.
+# Go builds it from observability/promtool/go.sum: some minutes, once. The tag leaves service discovery out, most of its dependencies.
 PROMTOOL := $(or $(shell command -v promtool),.venv/bin/promtool)
 .PHONY: alerts
 alerts: $(PROMTOOL) ## try each alert on invented series, with promtool
@@ -85,7 +85,7 @@ alerts: $(PROMTOOL) ## try each alert on invented series, with promtool
 .venv/bin/promtool: observability/promtool/go.sum $(MADE)
 	@command -v go >/dev/null || { echo "error: promtool is not on the PATH, nor is Go to build it with" >&2; exit 1; }
 	@echo "Building promtool (once) ..."
-	@go build -C observability/promtool -mod=readonly -o "$(CURDIR)/$@" github.com/prometheus/prometheus/cmd/promtool
+	@go build -C observability/promtool -mod=readonly -tags remove_all_sd -o "$(CURDIR)/$@" github.com/prometheus/prometheus/cmd/promtool
 
 .PHONY: lock
 lock: $(TEST) $(UV) ## resolve all dependencies anew: requirements/*.txt and Kafka's jars

