@@ -9,10 +9,10 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-COPY requirements/run.txt /build/run.txt
+COPY requirements/telemetry.txt /build/telemetry.txt
 # Wheels only, so that no compiler is needed; and no pip in the environment that the image gets.
 RUN python -m venv --without-pip /opt/registration \
- && python -m pip --python /opt/registration/bin/python install --require-hashes --only-binary :all: --no-compile -r /build/run.txt
+ && python -m pip --python /opt/registration/bin/python install --require-hashes --only-binary :all: --no-compile -r /build/telemetry.txt
 
 # --- image ------------------------------------------------------------------------------------------------------------------
 FROM python:3.13-slim
@@ -28,6 +28,7 @@ COPY --from=packages /opt/registration /opt/registration
 COPY migrations /app/migrations
 COPY schemas /app/schemas
 COPY downstream /app/downstream
+COPY tracing /app/tracing
 COPY worker /app/worker
 # A volume that is first mounted on one of these folders gets its owner and mode (docker-compose.yml).
 RUN printf '#!/bin/sh\nexec /opt/registration/bin/python -m worker "$@"\n' > /opt/registration/bin/registration \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from downstream.consent import CONSENT
 from downstream.inbox import Inbox
 from downstream.service import Ask, Service, UnreadableError
 from downstream.verification import VERIFICATION
+from tracing import OFF, Traces, TracingError, start
 
 SERVICES: dict[str, Ask] = {"verification": VERIFICATION, "consent": CONSENT}
 
@@ -24,8 +26,21 @@ async def run(name: str, kafka: str, data: Path, alive: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with Inbox(data / f"{name}.sqlite") as inbox:
-        await Service(name, SERVICES[name], inbox, kafka, alive=alive).run(stop)
+    traces = traces_of(name)
+    try:
+        with Inbox(data / f"{name}.sqlite") as inbox:
+            await Service(name, SERVICES[name], inbox, kafka, alive=alive, traces=traces).run(stop)
+    finally:
+        traces.stop()
+
+
+def traces_of(name: str) -> Traces:
+    """Export spans where the environment asks for it; a service without traces is better than none."""
+    try:
+        return start(os.environ, f"registration-{name}")
+    except TracingError as error:
+        structlog.get_logger().warning("traces.unavailable", reason=str(error))
+        return OFF
 
 
 def main() -> None:

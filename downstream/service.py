@@ -8,6 +8,7 @@ loses events; this way it delivers them again, and the inbox knows them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from downstream.inbox import Inbox, Request
 from schemas import CustomerRegistered, UnknownEventError, parse_event
 from schemas.base import header
 from schemas.events import EVENTS_TOPIC
+from tracing import OFF, Traces
 
 POLL_S: Final = 1.0
 CALL_TIMEOUT_S: Final = 10.0
@@ -83,11 +85,22 @@ class Service:
         kafka: bootstrap servers, `host:port,host:port`.
         topic: where the events are.
         alive: a file that is touched after each batch, also an empty one; None touches none.
+        traces: where each event that it acts on becomes a span, in the trace of its registration.
     """
 
     def __init__(
-        self, name: str, ask: Ask, inbox: Inbox, kafka: str, *, topic: str = EVENTS_TOPIC, alive: Path | None = None
+        self,
+        name: str,
+        ask: Ask,
+        inbox: Inbox,
+        kafka: str,
+        *,
+        topic: str = EVENTS_TOPIC,
+        alive: Path | None = None,
+        traces: Traces = OFF,
     ) -> None:
+        self._name = name
+        self._traces = traces
         self._ask = ask
         self._inbox = inbox
         self._alive = alive
@@ -146,8 +159,12 @@ class Service:
             await asyncio.wait_for(self._consumer.stop(), CALL_TIMEOUT_S)
 
     async def _take(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> list[Request]:
-        facts = [fact for record in records if (fact := handle(record, self._ask)) is not None]
-        return await asyncio.to_thread(self._inbox.take, facts)  # a disk may be slow, and heartbeats run on this loop
+        began_ns = time.time_ns()
+        acted_on = [(record, fact) for record in records if (fact := handle(record, self._ask)) is not None]
+        fresh = await asyncio.to_thread(self._inbox.take, [fact for _, fact in acted_on])  # heartbeats run on this loop
+        for record, _ in acted_on:
+            self._traces.processed(record.topic, record.headers, self._name, began_ns)
+        return fresh
 
     async def _start(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
