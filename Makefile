@@ -75,6 +75,10 @@ schemas: $(DEV) $(PROJECT) ## write what is generated anew: JSON Schemas, AsyncA
 	@$(PY) -m worker catalogue schema > worker/dev/catalogue/catalogue.schema.json
 	@$(PY) -m observability.dashboard > observability/dashboard.json
 
+.PHONY: trace
+trace: $(TEST) $(PROJECT) kafka ## see one registration as a trace: a tree, and trace.json for a viewer
+	@$(PY) -m tests.trace .venv/trace.json
+
 # Go builds it from observability/promtool/go.sum: some minutes, once. The tag leaves service discovery out, most of its dependencies.
 PROMTOOL := $(or $(shell command -v promtool),.venv/bin/promtool)
 .PHONY: alerts

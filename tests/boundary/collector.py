@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
@@ -30,6 +33,8 @@ class Seen:
     links: tuple[str, ...]
     attributes: dict[str, str | int]
     is_error: bool
+    start_ns: int
+    end_ns: int
 
 
 @dataclass(slots=True)
@@ -43,6 +48,16 @@ class Collector:
     def of(self, trace_id: str) -> list[Seen]:
         """Return the spans of a trace."""
         return [span for span in self.spans if span.trace_id == trace_id]
+
+    def document(self, trace_id: str) -> dict[str, Any]:
+        """Return a trace as OTLP has it in JSON, which trace viewers open as a file: ids are hexadecimal there."""
+        resources = []
+        for body in self.bodies:
+            for each in MessageToDict(ExportTraceServiceRequest.FromString(body))["resourceSpans"]:
+                for scope in each["scopeSpans"]:
+                    scope["spans"] = [own for span in scope["spans"] if (own := _with_plain_ids(span))["traceId"] == trace_id]
+                    resources += [each] if scope["spans"] else []
+        return {"resourceSpans": resources}
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition on what has arrived."""
@@ -82,6 +97,13 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
+def _with_plain_ids(span: dict[str, Any]) -> dict[str, Any]:
+    """Return a span, and its links, with the ids that protobuf's JSON has in Base64."""
+    names = ("traceId", "spanId", "parentSpanId")
+    plain = {name: base64.b64decode(value).hex() if name in names else value for name, value in span.items()}
+    return plain | {"links": [_with_plain_ids(link) for link in span["links"]]} if "links" in span else plain
+
+
 def _seen(each: ResourceSpans) -> Iterator[Seen]:
     service = str(_attributes(each.resource.attributes)["service.name"])
     for scope in each.scope_spans:
@@ -96,6 +118,8 @@ def _seen(each: ResourceSpans) -> Iterator[Seen]:
                 tuple(link.span_id.hex() for link in span.links),
                 _attributes(span.attributes),
                 span.status.code == Status.STATUS_CODE_ERROR,
+                span.start_time_unix_nano,
+                span.end_time_unix_nano,
             )
 
 

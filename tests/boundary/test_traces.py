@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tests import commands
 from tests.boundary.collector import Collector, Seen, collecting
 from tests.boundary.ingress_door import IN_TIME_S, REGISTER, Door, command_of, logged_in, opened
 from tests.conftest import World
+from tests.trace import downstream
 from tests.unit.test_readme import example
 from worker import app
 from worker.config import Settings
@@ -31,7 +31,6 @@ from worker.dev.logins import WORKER
 from worker.kafka import Record
 
 SERVICES = ("registration-verification", "registration-consent")
-START_TIMEOUT_S = 60
 CALLER = "00-{trace}-b7ad6b7169203331-{flags}"
 
 
@@ -228,29 +227,11 @@ async def stored(traced: Traced, location: str) -> dict[str, str]:
 
 async def test_the_services_of_this_project_go_on_in_the_trace(traced: Traced, tmp_path: Path) -> None:
     """As processes of their own: each event that they act on is a span below the one of its sending."""
-    trace_id, customer_id = await traced.register(commands.email_of("downstream"), "01")
-    await served(traced.door.settings, tmp_path, customer_id)
+    async with downstream(traced.door.settings.kafka_bootstrap, tmp_path) as asked:
+        trace_id, customer_id = await traced.register(commands.email_of("downstream"), "01")
+        await asked(customer_id)
     await traced.collector.until(lambda: len(traced.collector.of(trace_id)) >= 6)
     spans = traced.collector.of(trace_id)
     (sent,) = [span for span in spans if span.name == f"send {EVENTS_TOPIC}"]
 
     assert sorted(span.service for span in spans if span.parent == sent.span_id) == sorted(SERVICES)
-
-
-async def served(settings: Settings, folder: Path, customer_id: str) -> None:
-    """Run both downstream services of this project until each has asked the customer."""
-    async with AsyncExitStack() as running:
-        for name in ("verification", "consent"):
-            arguments = ("-m", "downstream", name, "--kafka", settings.kafka_bootstrap, "--data", str(folder))
-            process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
-            running.push_async_callback(ended, process)
-            assert process.stdout is not None
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while customer_id.encode() not in (line := await process.stdout.readline()):
-                    assert line, f"{name} has ended"
-
-
-async def ended(process: asyncio.subprocess.Process) -> None:
-    """Tell a process to end, and wait until it has."""
-    process.terminate()
-    assert await process.wait() == 0
