@@ -89,7 +89,7 @@ def test_a_service_is_healthy_before_another_one_needs_it() -> None:
 def test_the_image_is_made_of_locked_wheels_by_any_builder() -> None:
     """Hashes for each package, no compiler, and no syntax of one builder alone."""
     assert "--require-hashes --only-binary :all:" in DOCKERFILE
-    assert "-r /build/run.txt" in DOCKERFILE
+    assert "-r /build/telemetry.txt" in DOCKERFILE
     assert "RUN --" not in DOCKERFILE
     assert "# syntax" not in DOCKERFILE
 
