@@ -22,7 +22,7 @@ import httpx
 from tests import commands
 from tests.boundary.collector import Collector, Seen, collecting
 from worker import app, logs
-from worker.dev.demo import PLURAL
+from worker.dev.client_script import PLURAL
 from worker.dev.stack import Ready, running
 
 SPANS: Final = 6

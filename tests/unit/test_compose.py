@@ -86,6 +86,15 @@ def test_a_service_is_healthy_before_another_one_needs_it() -> None:
             assert how["condition"] == ("service_completed_successfully" if needed in once else "service_healthy")
 
 
+@pytest.mark.parametrize("name", ["ingress", "worker", "verification", "consent"])
+def test_spans_go_where_the_callers_environment_says_and_else_nowhere(name: str) -> None:
+    """One variable for the whole trace; empty, nothing of it is imported."""
+    environment = SERVICES[name]["environment"]
+
+    assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+    assert environment["OTEL_TRACES_EXPORTER"] == "${OTEL_TRACES_EXPORTER:-}"
+
+
 def test_the_image_is_made_of_locked_wheels_by_any_builder() -> None:
     """Hashes for each package, no compiler, and no syntax of one builder alone."""
     assert "--require-hashes --only-binary :all:" in DOCKERFILE
