@@ -181,6 +181,12 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
                 (of("fence_losses_total", function="increase"), "fences lost"),
             ),
         ),
+        Panel(
+            "Rows removed",
+            "short",
+            "Refusals and dead letters whose time was over (`docs/operating.md`).",
+            ((of("rows_removed_total", "table", function="increase"), "{{table}}"),),
+        ),
     ),
     "Servers": (
         Panel(

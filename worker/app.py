@@ -29,6 +29,7 @@ from worker.metrics import Metrics
 from worker.migrate import migrate
 from worker.parts import Parts
 from worker.postgres import Database, statement
+from worker.retention import Retention
 from worker.sealing import Sealer
 from worker.traces import WORKER, BatchSpans, exported
 
@@ -146,10 +147,11 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
     with exported(WORKER) as traces:
         parts = Parts(settings, database, producer, sealer, Rules(database), metrics, BatchSpans(traces, settings.group))
         consumer = Consumer(parts, membership(settings))
+        retention = Retention(database, Rules(database), metrics)
         started(consumer)
         _settle_memory()
         try:
-            async with _watching_supervisor(stop), _standby_watch(database), _collecting():
+            async with _watching_supervisor(stop), _standby_watch(database), _collecting(), _removing(retention):
                 await consumer.run(stop)
         finally:
             await parts.spans.finish()
@@ -282,6 +284,23 @@ async def _standby_watch(database: Database) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+
+
+@asynccontextmanager
+async def _removing(retention: Retention) -> AsyncIterator[None]:
+    """Remove old rows beside the lanes: a bug in that ends it, and never a lane."""
+
+    def tell(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            logs.logger().error("retention.stopped", exc_info=error)
+
+    task = asyncio.create_task(retention.run(), name="retention")
+    task.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 @dataclass(slots=True)

@@ -53,6 +53,8 @@ EVENTS: Final[dict[str, str]] = {
     "producer.replaced": "The producer was given up after a failure; what was not acknowledged is sent again.",
     "request.answered": "An HTTP request was answered.",
     "request.failed": "A request met a bug; the caller was told `internal-error`.",
+    "retention.removed": "Registrations that were refused or failed, and dead letters, were removed: their time was over.",
+    "retention.stopped": "A bug or a missing right ended the removal of old rows here; the lanes go on. Mend it, then restart.",
     "settings.read": "The settings of this process, secrets masked.",
     "standby.missing": "PostgreSQL has no synchronous standby: a failover may lose the newest commits, which are then done again.",
     "tenants.unguarded": 'The ingress\'s role is free of row-level security: give it a login of its own, README, "Database roles".',

@@ -104,6 +104,7 @@ class Metrics:
             "breaker_open", "1 where a partition pauses after nothing but dead letters in a row.", "partition"
         )
         self.fence_losses = self._counter("fence_losses", "Batches refused since another worker had claimed the partition.")
+        self.rows_removed = self._counter("rows_removed", "Rows removed since their time was over.", "table")
         self.lanes = self._gauge("lanes", "Assigned partitions by what they do.", "state")
 
         # The ingress.

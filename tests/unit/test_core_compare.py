@@ -72,6 +72,7 @@ CHANGES: Final[list[tuple[dict[str, object], list[tuple[str, Protection]]]]] = [
     ({"/tenant/currency": "SEK"}, [("tenant, currency of all limits: EUR → SEK", LESS)]),
     ({"/tenant/minimum_age_years": 16}, [("tenant, minimum age in years: 18 → 16", LESS)]),
     ({"/tenant/human_review": False}, [("tenant, review by a person: yes → no", LESS)]),
+    ({"/tenant/refusals_kept_days": 90}, [("tenant, days that refusals are kept: 45 → 90", SAME)]),
     ({"/tenant/passwords/length_min": 16}, [("passwords, least length: 12 → 16", MORE)]),
     ({"/tenant/roles": ["ACCOUNT_OWNER", "USER"]}, [("tenant, role VIEWER: removed", MORE)]),
     ({"/levels/HIGH/score_min": 55}, [("level HIGH, score at which it begins: 60 → 55", MORE)]),

@@ -75,7 +75,9 @@ class Tenant(_Part):
     Whose catalogue it is.
 
     `roles` are those that a registration may ask for; one that administers has no place here. `test_domains_accepted`
-    lets addresses of the reserved domain `.test` pass (RFC 2606), for development.
+    lets addresses of the reserved domain `.test` pass (RFC 2606), for development. `refusals_kept_days` is how long a
+    registration that was refused or failed is kept; 45 days where it is left out. It is written only where it is said, so
+    that catalogues without it stay as they are stored, and readable to the release before.
     """
 
     id: OpaqueId
@@ -88,6 +90,9 @@ class Tenant(_Part):
     passwords: Passwords = Passwords()
     human_review: StrictBool = True
     test_domains_accepted: StrictBool = False
+    refusals_kept_days: Annotated[
+        Annotated[StrictInt, Field(ge=45, le=36_500)] | None, Field(exclude_if=lambda days: days is None)
+    ] = None
 
     @model_validator(mode="after")
     def _no_administrators(self) -> Self:

@@ -85,6 +85,7 @@ SUBJECTS: Final[Mapping[str, _Subject]] = {
     "tenant.passwords.like_email_refused": _Subject("passwords, those like the email refused", rising),
     "tenant.human_review": _Subject("tenant, review by a person", rising),
     "tenant.test_domains_accepted": _Subject("tenant, addresses of .test accepted", falling),
+    "tenant.refusals_kept_days": _Subject("tenant, days that refusals are kept", indifferent, absent="45"),
     "levels.*.score_min": _Subject("level {}, score at which it begins", falling),
     "levels.*.due_diligence": _Subject("level {}, due diligence", _by(DueDiligence)),
     "levels.*.sanctions_screening": _Subject("level {}, sanctions screening", _by(SanctionsScreening)),

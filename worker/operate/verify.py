@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from schemas.commands import COMMANDS_TOPIC
 from worker.config import Settings
@@ -27,6 +28,7 @@ from worker.operate.progress import Progress, silent
 from worker.operate.session import Row, Session, collecting_seldom, session
 from worker.operate.verify_report import SHOWN_PER_RULE, Counts, Findings, Report
 from worker.operate.verify_topics import Bounds, Parts, read_commands, read_events, read_letters
+from worker.retention import KEPT
 from worker.sealing import Sealer
 
 SETTLE_S: Final = 5.0
@@ -38,7 +40,12 @@ _SETTINGS: Final = {"work_mem": "48MB", "temp_buffers": "16MB", "jit": "off", "l
 
 
 async def verify(
-    settings: Settings, *, progress: Progress | None = None, settle_s: float = SETTLE_S, sample: int = SAMPLE_ROWS
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    settle_s: float = SETTLE_S,
+    sample: int = SAMPLE_ROWS,
+    now: datetime | None = None,
 ) -> Report:
     """
     Check all that is still kept.
@@ -48,6 +55,7 @@ async def verify(
         progress: called with what is gone through, how much of it is done, and how much there is.
         settle_s: how long messages that are in the outbox at the start may take to leave it.
         sample: how many customers, chosen at random, are decided again.
+        now: of what is old enough to have been removed; the database's clock where it is left out.
     Raises:
         UnavailableError: a server does not answer.
         ConfigurationError: a sealing key is malformed, or a file for TLS.
@@ -63,7 +71,7 @@ async def verify(
     ):
         parts = Parts(opened, reader, sealer, counts, findings, progress or silent)
         with collecting_seldom():
-            await _check(parts, settle_s)
+            await _check(parts, settle_s, now)
             again = await _decide_again(parts, sample)
     notes = list(again)
     if sealer is None and counts.dead:
@@ -73,22 +81,23 @@ async def verify(
     return Report(counts, findings.kept, dict(findings.totals), notes, round(time.monotonic() - started, 3))
 
 
-async def _check(parts: Parts, settle_s: float) -> None:
+async def _check(parts: Parts, settle_s: float, now: datetime | None) -> None:
     opened = parts.session
     await opened.run("verify_tables")
+    refused_since = (now or await _now(opened)) - KEPT
     await _settle(parts, settle_s)
     positions = {row["partition"]: row["next_offset"] for row in await opened.rows("verify_offsets", COMMANDS_TOPIC)}
     parts.counts.outbox = await opened.number("verify_outbox", COMMANDS_TOPIC)
     done = _place(parts, positions, await parts.reader.bounds(COMMANDS_TOPIC))
     letters_since = await read_letters(parts)
-    await read_commands(parts, done)
-    events_since = await read_events(parts)
+    await read_commands(parts, done, refused_since)
+    events_since = await read_events(parts, refused_since)
     await _read_accepted(parts)
     await opened.run("verify_analyze")
     parts.counts.ce_ids = await opened.number("verify_events_count")
     for row in await opened.rows("verify_counts"):
         setattr(parts.counts, _OUTCOMES[row["status"]], row["total"])
-    await _compare(parts, events_since, letters_since)
+    await _compare(parts, events_since, letters_since, refused_since)
 
 
 _OUTCOMES: Final = {messages.COMPLETE: "accepted", messages.REJECTED: "rejected", "FAILED": "failed"}
@@ -96,14 +105,20 @@ _OUTCOMES: Final = {messages.COMPLETE: "accepted", messages.REJECTED: "rejected"
 
 async def _settle(parts: Parts, settle_s: float) -> None:
     """Wait until what is in the outbox now has left it; later messages are on their way like any other."""
-    now = await parts.session.row("verify_now")
+    begun = await _now(parts.session)
     deadline = time.monotonic() + settle_s
-    while left := await parts.session.rows("verify_outbox_left", now["now"] if now else None, SHOWN_PER_RULE):
+    while left := await parts.session.rows("verify_outbox_left", begun, SHOWN_PER_RULE):
         if time.monotonic() >= deadline:
             found = [(messages.coordinates(*row[:3]), f"{row['kind']}, still there after {settle_s:g} s") for row in left]
             parts.findings.add_all("outbox.left", found, left[0]["total"])
             return
         await asyncio.sleep(_POLL_S)
+
+
+async def _now(opened: Session) -> datetime:
+    row: Any = await opened.row("verify_now")
+    found: datetime = row["now"]
+    return found
 
 
 def _place(parts: Parts, positions: dict[int, int], bounds: Bounds) -> Bounds:
@@ -174,7 +189,7 @@ async def _decide_again(parts: Parts, sample: int) -> list[str]:
     return sorted(unread)
 
 
-async def _compare(parts: Parts, events_since: object, letters_since: object) -> None:
+async def _compare(parts: Parts, events_since: object, letters_since: object, refused_since: object) -> None:
     """Let the database compare what is there with what must be."""
     opened, findings, most = parts.session, parts.findings, SHOWN_PER_RULE
 
@@ -187,7 +202,7 @@ async def _compare(parts: Parts, events_since: object, letters_since: object) ->
     await note("registration.two_ce_ids", "verify_events_doubled", most)
     await note("event.differs", "verify_events_differing", most)
     await note("letter.missing", "verify_letters_missing", COMMANDS_TOPIC, letters_since, most)
-    await note("letter.ghost", "verify_letters_alone", COMMANDS_TOPIC, most)
+    await note("letter.ghost", "verify_letters_alone", COMMANDS_TOPIC, refused_since, most)
     await note("letter.differs", "verify_letters_differing", COMMANDS_TOPIC, most)
     await note("registration.failed_alone", "verify_failed_alone", most)
     await note("outcome.wrong_version", "verify_versions", most)

@@ -284,6 +284,11 @@ def against_row(fact: Fact, row: Mapping[str, Any]) -> Iterator[Fault]:
             yield "personal.data", f"{fact.ce_id}: {', '.join(told)}"
 
 
+def is_refusal_before(fact: Fact, when: datetime) -> bool:
+    """Say whether an event tells of a refusal of before that time."""
+    return isinstance(fact.event, CustomerRegistrationRejected) and fact.event.rejected_at < when
+
+
 def read_letter(record: Record) -> tuple[Letter | None, list[Fault]]:
     """Read a record of the dead-letter topic; our five headers are its last, whatever the original's are named."""
     original, added = record.headers[:-5], record.headers[-5:]

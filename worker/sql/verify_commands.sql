@@ -2,7 +2,7 @@
 -- $1 text topic  $2 int partition  $3 bigint[] offsets  $4 timestamptz[] record times  $5 text[] registration ids, null where
 -- none can be read  $6 text[] tenant ids
 -- An equal offset with another time belongs to a topic that was made anew since.
-SELECT w."offset", r.status, r.own, d.code, d.sealed
+SELECT w."offset", w.recorded_at, r.status, r.own, d.code, d.sealed
 FROM unnest($3::bigint[], $4::timestamptz[], $5::text[], $6::text[]) AS w ("offset", recorded_at, registration_id, tenant_id)
 LEFT JOIN LATERAL (
   SELECT r.status,
