@@ -39,6 +39,18 @@ OLD_LETTERS: Final = """
 INSERT INTO dead_letters (topic, partition, "offset", code, tenant_id, recorded_at)
 SELECT 'old', 0, n, 'schema.invalid', 'another', $1 FROM generate_series(1, 20000) AS n
 """
+ACCEPTED: Final = """
+WITH made AS (
+  INSERT INTO registrations (registration_id, tenant_id, status, customer_id, command_topic, command_partition, command_offset,
+    decided_at)
+  SELECT 'new-' || n, $1, 'REGISTRATION_COMPLETE', 'customer-' || n, 'new', 0, n, $2 FROM generate_series(1, 5000) AS n
+  RETURNING registration_id, tenant_id, customer_id, decided_at
+)
+INSERT INTO customers (customer_id, tenant_id, registration_id, email, email_normalized, status, category_id, categorization,
+  registered_at)
+SELECT customer_id, tenant_id, registration_id, customer_id, customer_id, 'ACTIVE', 'category', '{}', decided_at FROM made
+"""
+SCANS: Final = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'customers'"
 
 
 def keeping(days: int | None) -> Snapshot:
@@ -212,6 +224,19 @@ async def test_removing_finds_old_rows_by_their_index(home: Home, name: str, tab
 
     assert [line for line in lines if index in line]
     assert not [line for line in lines if f"Seq Scan on {table}" in line]
+
+
+async def test_removing_a_registration_does_not_read_all_customers(home: Home) -> None:
+    """The foreign key asks for customers of each one that goes: by an index, or a bank of millions would stand still."""
+    await home.connection.execute(ACCEPTED, TENANT, DECIDED)
+    await home.connection.execute("ANALYZE registrations, customers")
+    await old(home, 50)
+    async with home.connection.transaction():
+        removed = await home.connection.execute(statement("retention_registrations"), [TENANT], [OVER], BATCH_ROWS)
+        scans = await home.connection.fetchrow(SCANS)
+
+    assert removed == "DELETE 50"
+    assert tuple(scans or ()) == (0, 50)
 
 
 async def test_verify_is_clean_after_old_rows_have_gone(stage: Stage) -> None:  # noqa: F811 - the fixture

@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker import dev
+from worker.app import RETENTION_DAYS
 from worker.config import PREFIX, Settings
 from worker.core.explain import Rule
 from worker.dev.client_script import PLURAL
+from worker.retention import KEPT
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
 GOLDEN = ROOT / "tests" / "golden"
 
 
@@ -47,10 +51,18 @@ def test_every_rule_of_an_explanation_is_in_the_readme() -> None:
 def test_every_file_that_the_readme_names_is_there() -> None:
     """A path in code marks leads somewhere."""
     folders = "worker|schemas|tracing|observability|docs|downstream|deploy|tests|migrations|requirements|benchmarks"
-    paths = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", README))
+    paths = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", README + OPERATING))
 
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_what_is_kept_is_said_as_it_is() -> None:
+    """Each topic's days, the workers' own, and that these outlast a segment of any topic that closes a week late."""
+    for topic, days in RETENTION_DAYS.items():
+        assert f"`{topic}` | {days} days |" in OPERATING
+        assert timedelta(days=days + 7) < KEPT
+    assert f"`registrations` | {KEPT.days} days from the command's time" in OPERATING
 
 
 def test_the_curl_example_posts_the_example_body_to_the_path_that_is() -> None:
