@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.boundary.conditions import until
@@ -32,6 +32,9 @@ class Standby(EmbeddedPostgres):
         replication: `host:port` where the primary is reached, a proxy's for example.
     """
 
+    FOLLOWS: ClassVar = ["--write-recovery-conf"]
+    """What makes `pg_basebackup` leave a standby behind."""
+
     def __init__(self, data: Path, primary: str, replication: str) -> None:
         super().__init__(data)
         self._primary = through(primary, replication)
@@ -49,7 +52,7 @@ class Standby(EmbeddedPostgres):
         (self._data / "password").write_text(f"{urlsplit(self._primary).password}")
         password = self._make_room(new)
         source = f"{self._primary}?application_name={NAME}"
-        copying = ["-D", str(new), "-d", source, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
+        copying = ["-D", str(new), "-d", source, *self.FOLLOWS, "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
         program = str(_wheel() / "bin" / "pg_basebackup")
         await run([program, *copying], log=self.log, timeout_s=START_WITHIN_S, user=self._user)
         self._keep(new, password)
@@ -60,6 +63,26 @@ class Standby(EmbeddedPostgres):
             lines = self._pid_file()
             return lines[0] == str(child.pid) and lines[7].strip() in _STATES
         return False
+
+
+class Backup(Standby):
+    """
+    A copy of a server that follows nobody: what was there when it was taken, until it is started.
+
+    Args:
+        data: its folder.
+        primary: the URL of whose copy it is, as its superuser.
+    """
+
+    FOLLOWS: ClassVar = []
+
+    def __init__(self, data: Path, primary: str) -> None:
+        super().__init__(data, primary, urlsplit(primary).netloc.rpartition("@")[2])
+
+    async def take(self) -> None:
+        """Copy the server, and see that the copy starts: a back-up that nobody has started is none."""
+        await self.start()
+        await self.stop()
 
 
 @asynccontextmanager

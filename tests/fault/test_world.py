@@ -116,7 +116,7 @@ async def test_an_asynchronous_standby_is_promoted_under_load_and_the_lost_tail_
     assert len(named) == min(len(undone), SHOWN_PER_RULE)
     assert named <= undone
     assert report["totals"]["event.ghost"] >= len(undone)
-    await _assert_done_again(world, seen, published)
+    await assert_done_again(world, seen, published)
 
 
 async def test_an_asynchronous_standby_is_promoted_without_traffic_and_the_lost_tail_is_done_again(
@@ -141,7 +141,7 @@ async def test_an_asynchronous_standby_is_promoted_without_traffic_and_the_lost_
 
     assert "lane.waiting" not in worker.output()
     assert len(published.keys() - stored.keys()) > 30
-    await _assert_done_again(world, seen, published)
+    await assert_done_again(world, seen, published)
 
 
 async def test_connections_are_cut_around_commit(world: Network, recovered: Recovered) -> None:
@@ -232,7 +232,7 @@ async def test_a_network_that_is_slow_silent_or_broken_is_only_a_pause(world: Ne
     await cluster.verify()
 
 
-async def _assert_done_again(world: Network, seen: dict[str, str | None], published: dict[str, set[str]]) -> None:
+async def assert_done_again(world: Network, seen: dict[str, str | None], published: dict[str, set[str]]) -> None:
     """Everything that anybody could see before is there, under the same ids, and no event is alone."""
     again, events = await world.customers(), await world.published()
 
