@@ -120,9 +120,10 @@ logs: ## follow the dev cluster's logs; ARGS=consent chooses a service
 down: ## stop the dev cluster; its data stays for the next time, unless ARGS=--volumes
 	@$(EVERYTHING) down --remove-orphans $(ARGS)
 
+# Without the tests of what the embedded servers are themselves.
 .PHONY: test-docker
 test-docker: $(TEST) $(PROJECT) ## the tests at the boundary and the story on containers, then the dev cluster itself; needs Docker
-	@REGISTRATION_TEST_SERVERS=containers $(PY) -m pytest --basetemp=.venv/pytest tests/boundary tests/story $(ARGS)
+	@REGISTRATION_TEST_SERVERS=containers $(PY) -m pytest --basetemp=.venv/pytest $(TWO) --ignore tests/boundary/test_embedded.py tests/boundary tests/story $(ARGS)
 	@$(PY) -m pytest --basetemp=.venv/pytest -o timeout=1800 tests/docker
 
 .PHONY: clean

@@ -143,7 +143,7 @@ def _kafka() -> Iterator[KafkaInContainer]:
     container = DockerContainer(KAFKA_IMAGE).waiting_for(ExecWaitStrategy(KAFKA_READY))
     for name, value in properties.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
-    container.ports = {9092: ("127.0.0.1", port)}
+    container.ports = {9092: ("127.0.0.1", port)}  # type: ignore[dict-item] # Docker's form, of this machine alone
     with container:
         yield KafkaInContainer(container, f"127.0.0.1:{port}")
 
@@ -155,7 +155,7 @@ def _postgres() -> Iterator[PostgresInContainer]:
     container.with_env("POSTGRES_INITDB_ARGS", " ".join(option for option in CLUSTER if not option.startswith("--auth")))
     options = [part for name, value in SETTINGS.items() if name not in _EMBEDDED_ALONE for part in ("-c", f"{name}={value}")]
     container.with_command(["postgres", *options])
-    container.ports = {container.port: ("127.0.0.1", port)}
+    container.ports = {container.port: ("127.0.0.1", port)}  # type: ignore[dict-item] # likewise
     with container:
         url = f"postgresql://{container.username}:{container.password}@127.0.0.1:{port}/{container.dbname}"
         yield PostgresInContainer(url, ContainerLog(container))

@@ -178,6 +178,16 @@ def test_in_production_two_replicas_must_have_a_record(replicas: int, in_sync: s
         assert settings["min.insync.replicas"] == in_sync
 
 
+async def test_without_a_number_of_replicas_the_brokers_default_holds(bootstrap: str, topic: str) -> None:
+    """Of the replicas, and of how many must have a record; all else is ours to say."""
+    settings = topic_settings({COMMANDS_TOPIC: 7}, 0)[COMMANDS_TOPIC]
+    made = await create_topics(bootstrap, {topic: settings}, partitions=2, replicas=0)
+
+    assert "min.insync.replicas" not in settings
+    assert made == [topic]
+    assert await settings_of(bootstrap, topic) == dict(COMMANDS)
+
+
 async def test_topics_that_exist_are_left_as_they_are(bootstrap: str, topic: str) -> None:
     """An operator's changes are not undone; what is missing is made."""
     await make(bootstrap, topic, settings={**COMMANDS, "retention.ms": "60000"})

@@ -25,6 +25,26 @@ RUN_WITHIN_S: Final = 180.0
 SEEN_WITHIN_S: Final = 120.0
 POLL_S: Final = 0.5
 T = TypeVar("T")
+_TOPICS: Final = """
+import asyncio, json
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+async def main():
+    admin = AIOKafkaAdminClient(bootstrap_servers="brokers:9092")
+    await admin.start()
+    found = []
+    for topic in await admin.describe_topics():
+        if topic["topic"].startswith("customer."):
+            [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic["topic"])])
+            settings = {name: value for name, value, *_ in answer.resources[0][4]}
+            copies = min(len(partition["replicas"]) for partition in topic["partitions"])
+            found.append((topic["topic"], copies, int(settings["min.insync.replicas"])))
+    await admin.close()
+    print(json.dumps(found))
+
+asyncio.run(main())
+"""
 
 
 def docker(*arguments: str, within_s: float = RUN_WITHIN_S, environment: Mapping[str, str] | None = None) -> str:
@@ -84,6 +104,11 @@ class Cluster:
         lags = [row[header.index("LAG")] for row in rows]
         # A dash: nothing was ever committed there.
         return bool(lags) and all(lag in {"0", "-"} for lag in lags)
+
+    def topics(self) -> dict[str, tuple[int, int]]:
+        """Return of each of our topics the fewest copies of a partition, and how many of them must have a record."""
+        printed = self.compose("run", "--rm", "-T", "--entrypoint", "python", "operator", "-c", _TOPICS)
+        return {name: (copies, in_sync) for name, copies, in_sync in json.loads(printed.splitlines()[-1])}
 
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:

@@ -12,6 +12,7 @@ from tests.docker.compose import DOWNSTREAM, docker, register, running, until
 def test_with_three_nodes_losing_one_and_a_worker_loses_nothing() -> None:
     """The node that everybody met first goes, and a worker in its work; what was answered is there, and work goes on."""
     with running("cluster") as cluster, cluster.client() as client:
+        assert set(cluster.topics().values()) == {(3, 2)}
         before = [register(client, commands.body_of(email), email) for email in map(commands.email_of, range(5))]
         [worker, *_] = cluster.compose("ps", "--quiet", "worker").split()
         docker("kill", worker)

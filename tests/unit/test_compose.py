@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,13 @@ def test_the_image_runs_as_nobody_s_root_and_says_how_it_is() -> None:
     assert "STOPSIGNAL SIGTERM" in FINAL_STAGE
     assert re.search(r'^ENTRYPOINT \["', FINAL_STAGE, re.MULTILINE), "no shell that would swallow the signal"
     assert "org.opencontainers.image.title" in FINAL_STAGE
+
+
+def test_the_image_is_labelled_with_the_project_s_version() -> None:
+    """Where the builder names no other."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    assert f"\nARG VERSION={version}\n" in DOCKERFILE
 
 
 def test_the_final_image_never_hears_of_a_package_index() -> None:
