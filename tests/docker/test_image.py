@@ -49,6 +49,7 @@ def test_nothing_of_a_package_index_is_in_it(tmp_path: Path) -> None:
     """Neither in a layer nor in its history or settings; and pip is not in the environment of the worker."""
     docker("image", "save", "--output", str(tmp_path / "image.tar"), IMAGE)
     content = (tmp_path / "image.tar").read_bytes()
+    (tmp_path / "image.tar").unlink()
 
     assert b"org.opencontainers.image.title" in content
     assert CANARY.encode() not in content
