@@ -25,7 +25,6 @@ from worker.dev.process import free_port
 CHOICE: Final = "REGISTRATION_TEST_SERVERS"
 KAFKA_IMAGE: Final = "apache/kafka:4.1.1"
 POSTGRES_IMAGE: Final = "postgres:17"
-KAFKA_READY: Final = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9092"]
 _EMBEDDED_ALONE: Final = frozenset({"listen_addresses", "unix_socket_directories", "dynamic_shared_memory_type"})
 
 
@@ -132,18 +131,19 @@ class Containers:
 
 @contextmanager
 def _kafka() -> Iterator[KafkaInContainer]:
-    port = free_port()  # known before, for the node tells it to its clients
+    port = free_port()  # the same inside: the node tells it to its clients, and to itself
     properties = {
         **PROPERTIES,
-        "listeners": "CLIENT://:9092,CONTROLLER://:9093",
+        "listeners": f"CLIENT://:{port},CONTROLLER://:9093",
         "advertised.listeners": f"CLIENT://127.0.0.1:{port}",
         "controller.quorum.voters": "1@127.0.0.1:9093",
         "heap.opts": "-Xms128m -Xmx512m",
     }
-    container = DockerContainer(KAFKA_IMAGE).waiting_for(ExecWaitStrategy(KAFKA_READY))
+    open_port = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"]
+    container = DockerContainer(KAFKA_IMAGE).waiting_for(ExecWaitStrategy(open_port))
     for name, value in properties.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
-    container.ports = {9092: ("127.0.0.1", port)}  # type: ignore[dict-item] # Docker's form, of this machine alone
+    container.ports = {port: ("127.0.0.1", port)}  # type: ignore[dict-item] # Docker's form, of this machine alone
     with container:
         yield KafkaInContainer(container, f"127.0.0.1:{port}")
 
