@@ -88,6 +88,17 @@ def test_the_consumers_example_acts_once_on_each_fact() -> None:
     assert handle([("ce_type", b"something.else.v1")], value, set()) is None
 
 
+def test_the_consumers_example_reads_what_a_later_release_sends() -> None:
+    """A member that it does not know is left out, a new version of the type is passed over."""
+    handle = example("handle")
+    golden = json.loads((GOLDEN / "customer-registered.v1.json").read_text())
+    headers = {name: value.encode() for name, value in golden["headers"]}
+    grown = json.dumps({**golden["value"], "newMember": {"of": "a later release"}}).encode()
+
+    assert handle(list(headers.items()), grown, set()).customer_id == golden["value"]["customerId"]
+    assert handle([*{**headers, "ce_type": b"customer.registered.v2"}.items()], grown, set()) is None
+
+
 @pytest.mark.parametrize("word", ["handle", "publish", "traces_of", "handle_in_trace"])
 def test_the_python_examples_are_whole(word: str) -> None:
     """Each block imports what it uses and runs as it stands."""
