@@ -113,6 +113,17 @@ def test_the_image_runs_as_nobody_s_root_and_says_how_it_is() -> None:
     assert "org.opencontainers.image.title" in FINAL_STAGE
 
 
+def test_what_the_image_copies_reaches_the_builder() -> None:
+    """Else the build fails, which no other fast test would see."""
+    sources = {
+        name for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for name in line.split()[:-1]
+    }  # the last word is where to
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+    assert sources == sent
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+
+
 def test_the_image_is_labelled_with_the_project_s_version() -> None:
     """Where the builder names no other."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
