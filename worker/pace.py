@@ -7,8 +7,8 @@ from statistics import linear_regression
 from typing import Final
 
 REMEMBERED_BATCHES: Final = 32
-LEAST_POINTS: Final = 4
-"""Of different sizes: a line through fewer says little."""
+SMALL: Final = 8
+"""Beyond the goal, another size is tried to learn more: a smaller one, and from here on down a larger one."""
 SLOPE_MIN_S: Final = 1e-6
 
 
@@ -34,15 +34,18 @@ class Pace:
     def took(self, records: int, seconds: float) -> None:
         """Take note of a batch."""
         self._seen.append((records, seconds))
-        fixed_s, each_s = self._line()
-        within_s = max(self._goal_s - fixed_s, fixed_s)
-        self.records = max(1, min(self._most, int(within_s / each_s)))
+        wanted = self._by_line() if min(self._seen)[0] < max(self._seen)[0] else self._by_trial(*max(self._seen))
+        self.records = max(1, min(self._most, wanted))
 
-    def _line(self) -> tuple[float, float]:
-        """Return the time of any batch, and that of each record, in seconds."""
-        if len({records for records, _ in self._seen}) >= LEAST_POINTS:
-            line = linear_regression(*zip(*self._seen, strict=True))
-            if line.slope > SLOPE_MIN_S and line.intercept >= 0:
-                return line.intercept, line.slope
-        total_s, total = sum(seconds for _, seconds in self._seen), sum(records for records, _ in self._seen)
-        return 0.0, max(total_s / total, SLOPE_MIN_S)
+    def _by_line(self) -> int:
+        """Return the size whose time is the goal."""
+        line = linear_regression(*zip(*self._seen, strict=True))
+        fixed_s, each_s = max(line.intercept, 0.0), max(line.slope, SLOPE_MIN_S)
+        return int(max(self._goal_s - fixed_s, fixed_s) / each_s)
+
+    def _by_trial(self, records: int, took_s: float) -> int:
+        """Return a size to try after one size alone: what would fit if the time were all the records', else what tells more."""
+        fits = int(self._goal_s * records / max(took_s, SLOPE_MIN_S))
+        if fits >= records:
+            return fits
+        return records // 2 if records > SMALL else records * 2

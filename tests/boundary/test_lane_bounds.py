@@ -22,7 +22,7 @@ async def test_what_a_lane_holds_is_bounded_in_bytes(track: Track) -> None:
     await track.send(track.command())
     holder = await connect(track.world.settings.database_url.get_secret_value(), "tests")
     try:
-        async with working(track) as worker:
+        async with working(track, batch_goal_s=60) as worker:  # by bytes alone, however long the lock is waited for
             await track.at(1)
             lane = worker.lane()
             await holder.execute("BEGIN")

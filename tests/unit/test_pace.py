@@ -40,7 +40,7 @@ def test_a_batch_always_has_a_size(seen: list[tuple[int, float]], goal_s: float)
         pytest.param(0.005, 0.0002, 0.5, MOST, MOST, id="a quick database: as many as may be"),
         pytest.param(0.005, 0.005, 0.5, 80, 110, id="one that needs 5 ms a record: what fits"),
         pytest.param(0.2, 0.005, 0.5, 50, 110, id="with a slow commit: what fits beside it"),
-        pytest.param(0.001, 1.0, 0.5, 1, 1, id="one that takes a second a record: one"),
+        pytest.param(0.001, 1.0, 0.5, 1, 4, id="one that takes a second a record: one, and now and then a trial"),
     ],
 )
 def test_a_batch_is_as_large_as_the_goal_allows(fixed_s: float, each_s: float, goal_s: float, low: int, high: int) -> None:
@@ -53,6 +53,24 @@ def test_a_batch_is_as_large_as_the_goal_allows(fixed_s: float, each_s: float, g
 def test_a_commit_that_is_slow_by_itself_makes_no_batch_small() -> None:
     """A second for any commit: batches of one would be one registration a second."""
     assert paced(1.0, 0.0002, 0.5, waiting=(MOST, 1, 100, 7, 250)).records == MOST
+
+
+@pytest.mark.parametrize("waiting", [(MOST,), (1, MOST), (1, 1, 1, MOST)])
+def test_after_a_rest_a_slow_commit_makes_no_batch_small_either(waiting: tuple[int, ...]) -> None:
+    """Batches of one say nothing of how long two would take: it is tried."""
+    pace = Pace(MOST, 0.5)
+    for _ in range(40):
+        pace.took(1, 0.6)
+    for queued in islice(cycle(waiting), 60):
+        records = min(queued, pace.records)
+        pace.took(records, 0.6 + 0.0002 * records)
+
+    assert pace.records == MOST
+
+
+def test_nothing_but_full_batches_become_smaller_too() -> None:
+    """A long backlog gives one size alone, and it is beyond the goal."""
+    assert 80 <= paced(0.005, 0.005, 0.5).records <= 110
 
 
 def test_a_database_that_is_quick_again_gets_large_batches_again() -> None:
