@@ -53,7 +53,8 @@ async def downstream(kafka: str, folder: Path) -> AsyncIterator[Callable[[str], 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
     process.terminate()
-    assert await process.wait() == 0
+    await process.communicate()  # what it still says has to be read, or a full pipe keeps it from ending
+    assert process.returncode == 0
 
 
 async def show(write: Callable[[str], object]) -> int:
