@@ -151,7 +151,8 @@ async def consume(settings: Settings, stop: asyncio.Event, metrics: Metrics, sta
         started(consumer)
         _settle_memory()
         try:
-            async with _watching_supervisor(stop), _standby_watch(database), _collecting(), _removing(retention):
+            beside = _watch_supervisor(stop), _warn_of_missing_standby(database), _collect(), _remove_old(retention)
+            async with _beside(*beside):
                 await consumer.run(stop)
         finally:
             await parts.spans.finish()
@@ -228,45 +229,39 @@ async def prepare(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _watching_supervisor(stop: asyncio.Event) -> AsyncIterator[None]:
-    """Stop when the supervisor that started this process is gone, so that no worker is left behind."""
-
-    async def watch(supervisor: int) -> None:
-        while os.getppid() == supervisor:
-            await asyncio.sleep(_PARENT_CHECK_S)
-        stop.set()
-
-    supervisor = os.environ.get(SUPERVISOR)
-    task = asyncio.create_task(watch(int(supervisor))) if supervisor else None
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do work beside a block, and end it with the block."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
-        if task:
+        for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
 
 
-@asynccontextmanager
-async def _collecting() -> AsyncIterator[None]:
+async def _watch_supervisor(stop: asyncio.Event) -> None:
+    """Stop when the supervisor that started this process is gone, so that no worker is left behind."""
+    supervisor = os.environ.get(SUPERVISOR)
+    if not supervisor:
+        return
+    while os.getppid() == int(supervisor):
+        await asyncio.sleep(_PARENT_CHECK_S)
+    stop.set()
+
+
+async def _collect() -> None:
     """
     Look for circles each minute, beside `_settle_memory`: a batch leaves none, and so would never cause a look.
 
     A client that was replaced is one, with all that it had fetched: some mebibytes for each time that Kafka was away.
     """
-
-    async def collect() -> None:
-        while True:
-            await asyncio.sleep(GC_EVERY_S)
-            gc.collect()
-
-    task = asyncio.create_task(collect())
-    try:
-        yield
-    finally:
-        task.cancel()
+    while True:
+        await asyncio.sleep(GC_EVERY_S)
+        gc.collect()
 
 
-@asynccontextmanager
-async def _standby_watch(database: Database) -> AsyncIterator[None]:
+async def _warn_of_missing_standby(database: Database) -> None:
     """Warn once where no standby holds what a failover would otherwise lose."""
 
     async def names() -> str:
@@ -275,32 +270,16 @@ async def _standby_watch(database: Database) -> AsyncIterator[None]:
                 return str(await database.run(lambda c: c.fetchval(statement("synchronous_standbys"))))
             await asyncio.sleep(_STANDBY_RETRY_S)
 
-    async def warn() -> None:
-        if not await names():
-            logs.logger().warning("standby.missing")
-
-    task = asyncio.create_task(warn())
-    try:
-        yield
-    finally:
-        task.cancel()
+    if not await names():
+        logs.logger().warning("standby.missing")
 
 
-@asynccontextmanager
-async def _removing(retention: Retention) -> AsyncIterator[None]:
+async def _remove_old(retention: Retention) -> None:
     """Remove old rows beside the lanes: a bug in that ends it, and never a lane."""
-
-    def tell(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            logs.logger().error("retention.stopped", exc_info=error)
-
-    task = asyncio.create_task(retention.run(), name="retention")
-    task.add_done_callback(tell)
     try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await retention.run()
+    except Exception as error:  # noqa: BLE001 - told, with its place
+        logs.logger().error("retention.stopped", exc_info=error)
 
 
 @dataclass(slots=True)

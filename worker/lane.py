@@ -193,12 +193,12 @@ class Lane:
         if not records:
             await self._idle()
             return 0
-        started = self._taken_at = time.monotonic()
+        self._taken_at = time.monotonic()
         with self._parts.metrics.stage("examine"):
             examined = await self._examine(records)
         if examined:
             await self._settle(examined)
-            took_s = time.monotonic() - started
+            took_s = time.monotonic() - self._taken_at
             self._pace.took(len(examined), took_s)
             await self._step_back(len(examined), took_s)
         return len(examined)

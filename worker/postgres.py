@@ -55,6 +55,11 @@ def statement(name: str) -> str:
     return (_SQL / f"{name}.sql").read_text()
 
 
+def row_count(tag: str) -> int:
+    """Return how many rows a command's tag tells: `INSERT 0 3`, `UPDATE 3`."""
+    return int(tag.rpartition(" ")[2])
+
+
 def classify(error: BaseException) -> Exception | None:
     """
     Say what an error of the database means for the loop (README, "When something fails").

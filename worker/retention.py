@@ -16,7 +16,7 @@ from worker import logs
 from worker.catalogues import Rules, Snapshot
 from worker.errors import CommitUnknownError, TooSlowError, UnavailableError
 from worker.metrics import Metrics
-from worker.postgres import Connection, Database, statement
+from worker.postgres import Connection, Database, row_count, statement
 
 KEPT: Final = timedelta(days=45)
 """Least time for which an outcome without a customer is kept: longer than any message about it is on a topic."""
@@ -89,15 +89,10 @@ async def _remove(connection: Connection, snapshot: Snapshot, now: datetime | No
     # In this order: `verify` looks for the dead letter of each registration that failed.
     registrations = await connection.execute(statement("retention_registrations"), tenants, ends, BATCH_ROWS)
     letters = await connection.execute(statement("retention_letters"), [*tenants, _NOBODY], [*ends, now - KEPT], BATCH_ROWS)
-    return _count(registrations), _count(letters)
+    return row_count(registrations), row_count(letters)
 
 
 def ends_of(snapshot: Snapshot, now: datetime) -> dict[str, datetime]:
     """Return for each tenant the moment before which what was refused goes: after 45 days, or its own longer time."""
     kept = {tenant_id: versions.at(now)[1].tenant.refusals_kept_days for tenant_id, versions in snapshot.by_id.items()}
     return {tenant_id: now - max(KEPT, timedelta(days=days or 0)) for tenant_id, days in kept.items()}
-
-
-def _count(done: str) -> int:
-    """Return how many rows a command's tag tells: `DELETE 3`."""
-    return int(done.rpartition(" ")[2])

@@ -19,7 +19,7 @@ from worker.core.assess import Refused
 from worker.errors import TooSlowError, UnstorableError
 from worker.kafka import Partition
 from worker.messages import Outgoing
-from worker.postgres import Connection, Database, Row, UniqueViolationError, statement
+from worker.postgres import Connection, Database, Row, UniqueViolationError, row_count, statement
 from worker.registration import Accepted, DeadLetter, Rejected, Verdict
 from worker.rows import FAILED, PENDING, customer_row, decision_row, person_row, registration_row, user_row
 from worker.sealing import Sealer
@@ -246,7 +246,7 @@ async def _write_outcomes(connection: Connection, outcomes: Sequence[Verdict], k
     if len(fresh) < len(rows):
         again = [row for row in rows if (row[1], row[0]) in known]
         done = await connection.execute(statement("registrations_replace_failed"), *zip(*again, strict=True))
-        if _count(done) < len(again):
+        if row_count(done) < len(again):
             raise TakenMeanwhileError
 
 
@@ -255,7 +255,7 @@ async def _insert_customers(connection: Connection, accepted: Sequence[Accepted]
         return
     columns = list(zip(*map(customer_row, accepted), strict=True))
     done = await connection.execute(statement("customers_insert"), *columns[:6], PENDING, *columns[6:])
-    if _count(done) < len(accepted):
+    if row_count(done) < len(accepted):
         if await _find_taken(connection, accepted):
             raise TakenMeanwhileError
         msg = "a customer conflicts, and not by email"
@@ -268,11 +268,6 @@ async def _copy(connection: Connection, table: str, rows: Sequence[tuple[object,
             await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
         except OverflowError:  # a date or a number that PostgreSQL's types do not have
             raise UnstorableError("the driver can't encode a value") from None
-
-
-def _count(done: str) -> int:
-    """Return how many rows a command's tag tells: `INSERT 0 3`, `UPDATE 3`."""
-    return int(done.rpartition(" ")[2])
 
 
 _BY_REGISTRATION: Final = itemgetter(0, 1)

@@ -69,9 +69,10 @@ async def verify(
         session(url, "registration-verify", _SETTINGS, timeout_s=STATEMENT_TIMEOUT_S) as opened,
         Reader(settings.kafka_bootstrap, client_id="registration-verify", security=security_of(settings)) as reader,
     ):
-        parts = Parts(opened, reader, sealer, counts, findings, progress or silent)
+        begun = await _now(opened)
+        parts = Parts(opened, reader, sealer, counts, findings, progress or silent, (now or begun) - KEPT)
         with collecting_seldom():
-            await _check(parts, settle_s, now)
+            await _check(parts, settle_s, begun)
             again = await _decide_again(parts, sample)
     notes = list(again)
     if sealer is None and counts.dead:
@@ -81,31 +82,29 @@ async def verify(
     return Report(counts, findings.kept, dict(findings.totals), notes, round(time.monotonic() - started, 3))
 
 
-async def _check(parts: Parts, settle_s: float, now: datetime | None) -> None:
+async def _check(parts: Parts, settle_s: float, begun: datetime) -> None:
     opened = parts.session
     await opened.run("verify_tables")
-    refused_since = (now or await _now(opened)) - KEPT
-    await _settle(parts, settle_s)
+    await _settle(parts, settle_s, begun)
     positions = {row["partition"]: row["next_offset"] for row in await opened.rows("verify_offsets", COMMANDS_TOPIC)}
     parts.counts.outbox = await opened.number("verify_outbox", COMMANDS_TOPIC)
     done = _place(parts, positions, await parts.reader.bounds(COMMANDS_TOPIC))
     letters_since = await read_letters(parts)
-    await read_commands(parts, done, refused_since)
-    events_since = await read_events(parts, refused_since)
+    await read_commands(parts, done)
+    events_since = await read_events(parts)
     await _read_accepted(parts)
     await opened.run("verify_analyze")
     parts.counts.ce_ids = await opened.number("verify_events_count")
     for row in await opened.rows("verify_counts"):
         setattr(parts.counts, _OUTCOMES[row["status"]], row["total"])
-    await _compare(parts, events_since, letters_since, refused_since)
+    await _compare(parts, events_since, letters_since)
 
 
 _OUTCOMES: Final = {messages.COMPLETE: "accepted", messages.REJECTED: "rejected", "FAILED": "failed"}
 
 
-async def _settle(parts: Parts, settle_s: float) -> None:
+async def _settle(parts: Parts, settle_s: float, begun: datetime) -> None:
     """Wait until what is in the outbox now has left it; later messages are on their way like any other."""
-    begun = await _now(parts.session)
     deadline = time.monotonic() + settle_s
     while left := await parts.session.rows("verify_outbox_left", begun, SHOWN_PER_RULE):
         if time.monotonic() >= deadline:
@@ -189,7 +188,7 @@ async def _decide_again(parts: Parts, sample: int) -> list[str]:
     return sorted(unread)
 
 
-async def _compare(parts: Parts, events_since: object, letters_since: object, refused_since: object) -> None:
+async def _compare(parts: Parts, events_since: object, letters_since: object) -> None:
     """Let the database compare what is there with what must be."""
     opened, findings, most = parts.session, parts.findings, SHOWN_PER_RULE
 
@@ -202,7 +201,7 @@ async def _compare(parts: Parts, events_since: object, letters_since: object, re
     await note("registration.two_ce_ids", "verify_events_doubled", most)
     await note("event.differs", "verify_events_differing", most)
     await note("letter.missing", "verify_letters_missing", COMMANDS_TOPIC, letters_since, most)
-    await note("letter.ghost", "verify_letters_alone", COMMANDS_TOPIC, refused_since, most)
+    await note("letter.ghost", "verify_letters_alone", COMMANDS_TOPIC, parts.refused_since, most)
     await note("letter.differs", "verify_letters_differing", COMMANDS_TOPIC, most)
     await note("registration.failed_alone", "verify_failed_alone", most)
     await note("outcome.wrong_version", "verify_versions", most)

@@ -32,7 +32,12 @@ CLOCKS_APART: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every pass works with; `sealer` is None where there is no key."""
+    """
+    What every pass works with.
+
+    `sealer` is None where there is no key. What was refused since `refused_since` must still have its rows; older ones are
+    removed by time.
+    """
 
     session: Session
     reader: Reader
@@ -40,6 +45,7 @@ class Parts:
     counts: Counts
     findings: Findings
     progress: Progress
+    refused_since: datetime
 
 
 class _Behind:
@@ -88,13 +94,10 @@ async def read_letters(parts: Parts) -> datetime:
     return await _kept_since(parts, DEAD_LETTERS_TOPIC, firsts)
 
 
-async def read_events(parts: Parts, refused_since: datetime) -> datetime:
+async def read_events(parts: Parts) -> datetime:
     """
     Go through the events topic: each event by itself, then against its rows; and keep what it is about for what follows.
 
-    Args:
-        parts: what every pass works with.
-        refused_since: refusals since then must still have their rows; older ones are removed by time.
     Returns:
         Events of outcomes since then must still be kept.
     """
@@ -103,7 +106,7 @@ async def read_events(parts: Parts, refused_since: datetime) -> datetime:
     async with _Behind() as behind:
         async for records in _records(parts, EVENTS_TOPIC, bounds, firsts):
             facts = [fact for record in records if (fact := _look_at_event(parts, record)) is not None]
-            await behind.start(partial(_compare_events, parts, facts, refused_since))
+            await behind.start(partial(_compare_events, parts, facts))
     return await _kept_since(parts, EVENTS_TOPIC, firsts)
 
 
@@ -117,14 +120,13 @@ def _look_at_event(parts: Parts, record: Record) -> messages.Fact | None:
     return fact
 
 
-async def read_commands(parts: Parts, done: Bounds, refused_since: datetime) -> None:
+async def read_commands(parts: Parts, done: Bounds) -> None:
     """
     Go through the commands that are behind their position: each must have come to one outcome.
 
     Args:
         parts: what every pass works with.
         done: for each partition the log's start, and the position.
-        refused_since: commands since then must still have their outcome; of older ones refusals are removed by time.
     """
     tenants = await _tenants(parts.session)
     async with _Behind() as behind:
@@ -134,7 +136,7 @@ async def read_commands(parts: Parts, done: Bounds, refused_since: datetime) -> 
                 _look_at_command(parts, record)
             named = [messages.registration_of(record.value) for record in records]
             resolved = [(pair[0], tenants.get(pair[1])) if pair else (None, None) for pair in named]
-            await behind.start(partial(_judge_commands, parts, records, resolved, refused_since))
+            await behind.start(partial(_judge_commands, parts, records, resolved))
 
 
 def _look_at_command(parts: Parts, record: Record) -> None:
@@ -146,9 +148,7 @@ def _look_at_command(parts: Parts, record: Record) -> None:
             parts.counts.passwords_refused += 1
 
 
-async def _judge_commands(
-    parts: Parts, records: Sequence[Record], registrations: Sequence[tuple[str | None, str | None]], refused_since: datetime
-) -> None:
+async def _judge_commands(parts: Parts, records: Sequence[Record], registrations: Sequence[tuple[str | None, str | None]]) -> None:
     """Say what became of commands that are not simply the one that their registration, of a tenant, came from."""
     partition = records[0].partition
     rows = await parts.session.rows(
@@ -170,7 +170,7 @@ async def _judge_commands(
                 parts.findings.add("command.two_outcomes", at)
         elif ended:
             parts.counts.repeated += 1
-        elif row["recorded_at"] >= refused_since:
+        elif row["recorded_at"] >= parts.refused_since:
             parts.findings.add("command.without_outcome", at)
     if dead:
         parts.counts.dead += len(dead)
@@ -211,14 +211,14 @@ def _holds(sealer: Sealer, box: bytes, record: Record, expected: int) -> bool:
     return messages.digest(key, value, headers[:-5]) == expected
 
 
-async def _compare_events(parts: Parts, facts: Sequence[messages.Fact], refused_since: datetime) -> None:
+async def _compare_events(parts: Parts, facts: Sequence[messages.Fact]) -> None:
     if not facts:
         return
     registrations = [fact.event.registration_id for fact in facts]
     tenants = [fact.event.tenant_id for fact in facts]
     rows = await parts.session.rows("verify_rows_of_events", registrations, tenants)
     for fact, row in zip(facts, rows, strict=True):
-        if row["status"] is None and messages.is_refusal_before(fact, refused_since):
+        if row["status"] is None and messages.is_refusal_before(fact, parts.refused_since):
             continue  # told again since (`events republish`), or the topic keeps longer than the table
         for rule, text in messages.against_row(fact, row):
             parts.findings.add(rule, fact.event.registration_id, text)
